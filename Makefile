@@ -1,0 +1,75 @@
+# Two commands: `make demo` and `make test`. Both set up .venv first; neither needs Node, torch or a browser.
+#
+#   make demo [PORT=8888] [IP=127.0.0.1]
+#   make test [PYTEST="-m 'not browser'"]
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python3.10 python; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
+	&& echo "$$p" && break; done)
+PORT ?= 8888
+IP ?= 127.0.0.1
+PYTEST ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Ends a recipe line: `command $(call or,what could not be had)`.
+or = || { echo; echo "make $(firstword $(MAKECMDGOALS)): FAILED: $(1)" >&2; exit 1; }
+
+.PHONY: demo test install js lint types test-js browser clean
+.SILENT:
+.DEFAULT_GOAL := help
+
+help:
+	echo "make demo   JupyterLab on notebooks/quickstart.ipynb (PORT=8888)"
+	echo "make test   lint, types, JavaScript, Python, notebook and browser tests"
+
+demo: install js
+	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call or,JupyterLab did not start.)
+
+test: lint types test-js browser
+	echo "== Python, notebook and browser tests"
+	$(BIN)/python -m pytest $(PYTEST) $(call or,a Python test failed (see above).)
+	echo "make test: everything passed."
+
+# --- environment ---------------------------------------------------------------------------------
+
+.venv/.created:
+	test -n "$(PYTHON)" $(call or,no Python from 3.10 to 3.14 found; name one with PYTHON=.)
+	echo "== creating .venv with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv .venv $(call or,$(PYTHON) -m venv does not work (Debian and Ubuntu: install python3-venv).)
+	$(PIP) install --upgrade "pip>=25.1" $(call or,pip could not be brought to 25.1 or newer from the package index.)
+	touch $@
+
+.venv/.installed: .venv/.created pyproject.toml constraints.txt
+	echo "== installing the packages (torch is large, this takes a few minutes once)"
+	$(PIP) install --constraint constraints.txt --group dev $(call or,a package could not be installed (pip says above which).)
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable . $(call or,cka_widget could not be installed (see above).)
+	touch $@
+
+install: .venv/.installed
+
+js: install
+	echo "== JavaScript"
+	$(BIN)/python hatch_build.py $(call or,the JavaScript could not be built (see above).)
+
+browser: install
+	echo "== browser"
+	$(BIN)/python scripts/browser.py --fetch $(call or,no browser for the browser tests (see above).)
+
+# --- parts of the test ---------------------------------------------------------------------------
+
+lint: install
+	echo "== lint and format"
+	$(BIN)/ruff check --quiet . $(call or,ruff found something (see above).)
+	$(BIN)/ruff format --check --quiet . $(call or,ruff would format some files: run .venv/bin/ruff format .)
+
+types: install
+	echo "== types"
+	$(BIN)/mypy $(call or,mypy found something (see above).)
+
+test-js: js
+	$(BIN)/python hatch_build.py run check $(call or,tsc found something in js/ (see above).)
+	$(BIN)/python hatch_build.py test $(call or,a JavaScript test failed (see above).)
+
+clean:
+	rm -rf .venv js/node_modules cka_widget/static tests/browser/screenshots build dist
