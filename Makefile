@@ -54,7 +54,7 @@ js: install
 
 browser: install
 	echo "== browser"
-	$(BIN)/python scripts/browser.py --fetch $(call or,no browser for the browser tests (see above).)
+	$(BIN)/python scripts/find_browser.py --fetch $(call or,no browser for the browser tests (see above).)
 
 # --- parts of the test ---------------------------------------------------------------------------
 

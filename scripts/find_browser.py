@@ -57,7 +57,7 @@ def find() -> str | None:
 
 
 def attempt(*command: str, timeout: int = 600) -> bool:
-    """Run a command that may fail, be refused or hang; its last line tells why."""
+    """Run a command that may fail, be refused or hang; its first error line is shown."""
     print("  " + " ".join(command), flush=True)
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     try:
@@ -76,8 +76,9 @@ def attempt(*command: str, timeout: int = 600) -> bool:
         print(f"  did not work: {error}")
         return False
     if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
-        print(f"  did not work: {lines[-1].strip() if lines else done.returncode}")
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        said = [line for line in lines if line.lower().startswith(("error", "e:"))] or lines
+        print(f"  did not work: {said[0] if said else done.returncode}")
     return done.returncode == 0
 
 
