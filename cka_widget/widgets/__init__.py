@@ -1,0 +1,1 @@
+"""The views: pickers, heatmap, drill-down and the explorer that joins them."""

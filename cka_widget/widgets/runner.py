@@ -1,0 +1,247 @@
+"""One comparison in a background thread: started, paused, resumed, cancelled, and published."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import torch_settings
+from .coalesce import Coalescer
+
+RUNNING = ("running", "paused")
+ENDED = ("done", "cancelled", "failed")
+STATES = ("idle", *RUNNING, *ENDED)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run stopped: one sentence for the reader, the traceback for who asks."""
+
+    sentence: str
+    traceback: str
+    model: str | None = None
+    layer: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come; what the progress bar and the state line show."""
+
+    samples: int = 0
+    total_samples: int | None = None
+    batches: int = 0
+    total_batches: int | None = None
+    seconds: float = 0.0
+    """Time at work, pauses left out."""
+    device: str = ""
+
+    @property
+    def fraction(self) -> float | None:
+        """Share done (0 to 1); None when the loader does not tell its length."""
+        if self.total_samples:
+            return min(self.samples / self.total_samples, 1.0)
+        return min(self.batches / self.total_batches, 1.0) if self.total_batches else None
+
+    @property
+    def rate(self) -> float | None:
+        """Samples a second."""
+        return self.samples / self.seconds if self.seconds > 0 and self.samples else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected time to the end, by the rate so far."""
+        done = self.fraction
+        return self.seconds * (1 - done) / done if done else None
+
+
+@dataclass
+class _Job:
+    """The events of one run; a new run gets new ones, so that no late thread can touch it."""
+
+    apply_settings: Callable[[], Any]
+    go: threading.Event = field(default_factory=threading.Event)
+    stop: str | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+    paused_for: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+
+class Runner:
+    """Drains a generator of snapshots in a thread and publishes the newest one.
+
+    The worker is the only one to touch the generator, and asks a snapshot for its result while
+    the generator is suspended. `pause`, `resume` and `cancel` only set events: they may be called
+    from any thread, and act before the next batch.
+
+    Args:
+        publish: gets (progress, result), from one thread at a time; always once at the end.
+        changed: gets the new state.
+        interval: least time between two publications, in seconds.
+    """
+
+    def __init__(
+        self,
+        publish: Callable[[Progress, Any], None],
+        changed: Callable[[str], None],
+        interval: float = 0.05,
+    ):
+        self._publish, self._changed, self._interval = publish, changed, interval
+        self._lock = threading.Lock()
+        self._job: _Job | None = None
+        self._state = "idle"
+        self.failure: Failure | None = None
+        _alive.add(self)
+
+    @property
+    def state(self) -> str:
+        """One of idle, running, paused, done, cancelled, failed."""
+        return self._state
+
+    def start(self, iterate: Callable[[], Iterator[Any]], *, block: bool = False) -> None:
+        """Run `iterate()` to its end; in this thread when `block`.
+
+        Raises:
+            RuntimeError: a run is under way.
+        """
+        with self._lock:
+            if self._state in RUNNING:
+                raise RuntimeError("a run is under way: wait for it, or cancel it first")
+            job = _Job(nullcontext if block else torch_settings.capture())
+            job.go.set()
+            self._job, self._state, self.failure = job, "running", None
+        self._changed("running")
+        if block:
+            self._drain(job, iterate, threaded=False)
+        else:
+            threading.Thread(
+                target=self._drain, args=(job, iterate), name="cka-run", daemon=True
+            ).start()
+
+    def pause(self) -> None:
+        """Stop before the next batch; the generator stays where it is."""
+        self._move("running", "paused", lambda job: job.go.clear())
+
+    def resume(self) -> None:
+        """Go on with the next batch."""
+        self._move("paused", "running", lambda job: job.go.set())
+
+    def cancel(self) -> None:
+        """End before the next batch and keep the partial result."""
+        self._stop("cancelled")
+
+    def finish(self) -> None:
+        """End before the next batch as done: the result is good enough."""
+        self._stop("done")
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the run has ended and its last state is published.
+
+        Returns:
+            False when `timeout` (seconds) passed first.
+        """
+        return self._job.ended.wait(timeout) if self._job else True
+
+    def _move(self, before: str, after: str, act: Callable[[_Job], None]) -> None:
+        with self._lock:
+            if self._state != before or self._job is None or self._job.stop:
+                return
+            self._state = after
+            act(self._job)
+        self._changed(after)
+
+    def _stop(self, how: str) -> None:
+        with self._lock:
+            if self._state in RUNNING and self._job is not None:
+                self._job.stop = self._job.stop or how
+                self._job.go.set()
+
+    def _drain(
+        self, job: _Job, iterate: Callable[[], Iterator[Any]], threaded: bool = True
+    ) -> None:
+        buffer = Coalescer(lambda item: self._publish(*item), self._interval, threaded)
+        progress, result = Progress(), None
+        failure: Failure | None = None
+        interrupt: BaseException | None = None
+        how = "done"
+        try:
+            with job.apply_settings():
+                snapshots = iterate()
+                try:
+                    for snapshot in snapshots:
+                        progress = _progress(snapshot, job)
+                        self._wait_while_paused(job, buffer, snapshot)
+                        if job.stop or snapshot.done or buffer.ready:
+                            result = snapshot.result
+                        if job.stop:
+                            how = job.stop
+                            break
+                        buffer.put((progress, result))
+                finally:
+                    if hasattr(snapshots, "close"):
+                        snapshots.close()
+        except Exception as error:
+            how, failure = "failed", _failure(error)
+            partial = getattr(error, "result", None)
+            result = partial if partial is not None else result
+        except BaseException as error:  # Ctrl-C in a blocking run: publish, then let it through
+            how, interrupt = "cancelled", error
+        buffer.close((progress, result))
+        with self._lock:
+            self._state, self.failure = how, failure
+        try:
+            self._changed(how)
+        finally:
+            job.ended.set()
+        if interrupt is not None:
+            raise interrupt
+
+    def _wait_while_paused(self, job: _Job, buffer: Coalescer[Any], snapshot: Any) -> None:
+        if job.go.is_set():
+            return
+        # What is on screen while paused should be all that was computed.
+        buffer.put((_progress(snapshot, job), snapshot.result))
+        start = time.monotonic()
+        job.go.wait()
+        job.paused_for += time.monotonic() - start
+
+
+def _progress(snapshot: Any, job: _Job) -> Progress:
+    return Progress(
+        snapshot.samples,
+        snapshot.total_samples,
+        snapshot.batches,
+        snapshot.total_batches,
+        time.monotonic() - job.started - job.paused_for,
+        snapshot.device,
+    )
+
+
+def _failure(error: Exception) -> Failure:
+    text = " ".join(str(error).split()) or "no further explanation was given"
+    named = hasattr(error, "result")  # the engine's own errors are sentences already
+    sentence = text if named else f"{type(error).__name__}: {text}"
+    return Failure(
+        sentence,
+        "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+        getattr(error, "model", None),
+        getattr(error, "layer", None),
+    )
+
+
+_alive: weakref.WeakSet[Runner] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    # Threads inside torch must not outlive the interpreter: let each finish its batch.
+    for runner in list(_alive):
+        runner.cancel()
+    for runner in list(_alive):
+        runner.wait(5.0)
