@@ -1,0 +1,283 @@
+"""LayerTree: what ran, how often, with which shape; and the model as it was found."""
+
+from __future__ import annotations
+
+import gc
+import time
+import weakref
+
+import pytest
+import torch
+import zoo
+from torch import nn
+
+from cka_widget.introspect import introspect
+
+VECTOR = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+IMAGE = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+SEQUENCE = torch.randn(6, 7, 8, generator=torch.Generator().manual_seed(0))
+
+
+def tree_of(model: nn.Module, batch: object = VECTOR, **options: object):
+    before = zoo.state_of(model)
+    tree = introspect(model, batch, **options)
+    zoo.assert_same_state(before, model)
+    names = [n.replace("._orig_mod", "") for n, _ in model.named_modules() if n]
+    assert [n.name for n in tree] == list(dict.fromkeys(names))
+    return tree
+
+
+def test_names_classes_shapes_and_parameters() -> None:
+    model = zoo.resnet18()
+    tree = tree_of(model, IMAGE)
+    assert tree.ran
+    assert tree.error is None
+    assert tree["layer2.0.conv1"].output_shape == (16, 8, 8)
+    assert tree["layer2.0.conv1"].class_name == "Conv2d"
+    assert tree["layer2.0"].depth == 1
+    assert tree["fc"].output_shape == (10,)
+    for name, module in model.named_modules():
+        if name:
+            assert tree[name].n_params == sum(p.numel() for p in module.parameters())
+
+
+def test_calls_and_aliases() -> None:
+    tree = tree_of(zoo.resnet18(), IMAGE)
+    assert tree["layer1.0.relu"].calls == 2
+    assert tree["layer1.0.relu"].alias_of is None, "its first call is not the block's output"
+    assert tree["bn1"].alias_of is None, "an in-place ReLU overwrote it"
+    assert tree["layer1.1"].alias_of == "layer1"
+    assert tree["layer1.0"].alias_of is None
+    assert tree["layer2.0.downsample.1"].alias_of == "layer2.0.downsample"
+
+
+def test_the_outermost_container_names_an_alias() -> None:
+    tree = tree_of(zoo.Nested())
+    assert tree["body.inner.1.0"].alias_of == "body"
+    assert tree["body.inner"].alias_of == "body"
+    assert tree["body.drop"].alias_of == "body"
+    assert tree["body"].alias_of is None
+    assert tree["body.inner.0"].alias_of is None
+    assert tree["tail.0"].alias_of is None
+    assert tree["tail.1"].alias_of == "tail"
+
+
+def test_repeated_calls_and_shared_modules() -> None:
+    tree = tree_of(zoo.CalledTwice(times=3))
+    assert (tree["step"].calls, tree["act"].calls, tree["stem"].calls) == (3, 4, 1)
+    shared = tree_of(zoo.SharedModule())
+    assert shared["encode"].calls == 2
+    assert "again" not in shared
+
+
+def test_what_never_ran() -> None:
+    tree = tree_of(zoo.NeverCalled())
+    assert tree["steps"].calls == 0
+    assert tree["steps.1"].calls == 1
+    assert tree["aux.0"].calls == 0
+    assert tree["aux.0"].output_shape is None
+    status = {node["name"]: node["status"] for node in tree.to_nodes()}
+    assert status["aux"] == status["steps"] == "never ran"
+    assert status["steps.0"] == "ran"
+    assert tree.leaves() == ["steps.0", "steps.1", "steps.2", "head"]
+    assert "never ran" in repr(tree)
+
+
+def test_presets() -> None:
+    tree = tree_of(zoo.resnet18(), IMAGE)
+    assert tree.blocks()[:3] == ["layer1", "layer1.0", "layer1.1"]
+    classes = tree.by_class()
+    assert len(classes["Conv2d"]) == len(classes["BatchNorm2d"]) == 20
+    assert set(tree.leaves()).isdisjoint(tree.blocks())
+
+
+def test_nodes_for_the_picker() -> None:
+    nodes = tree_of(zoo.resnet18(), IMAGE).to_nodes()
+    keys = (
+        "name",
+        "label",
+        "cls",
+        "shape",
+        "params",
+        "calls",
+        "depth",
+        "parent",
+        "status",
+        "alias",
+    )
+    assert tuple(nodes[0]) == keys
+    for node in nodes:
+        parent = node["name"].rpartition(".")[0]
+        assert node["parent"] == next((i for i, n in enumerate(nodes) if n["name"] == parent), -1)
+    conv = next(n for n in nodes if n["name"] == "layer2.0.conv1")
+    assert (conv["label"], conv["shape"], conv["status"]) == ("conv1", "16×8×8", "ran")
+    assert next(n for n in nodes if n["name"] == "layer1.1")["status"] == "alias"
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [VECTOR, (VECTOR, torch.arange(6)), [VECTOR, torch.arange(6)], VECTOR[:1]],
+    ids=["tensor", "tuple", "list", "one sample"],
+)
+def test_batches(batch: object) -> None:
+    assert tree_of(zoo.mlp(), batch)["0"].output_shape == (16,)
+
+
+def test_mapping_batches() -> None:
+    tree = tree_of(zoo.TokenClassifier(), zoo.token_batches()[0])
+    assert tree.error is None
+    assert tree["embed"].output_shape == (9, 8)
+    assert tree["embed"].calls == 2
+
+
+def test_forward() -> None:
+    batch = {"pixels": VECTOR, "id": ["a", "b"]}
+    tree = tree_of(zoo.mlp(), batch, forward=lambda model, b: model(b["pixels"]))
+    assert tree.ran
+    assert tree["4"].output_shape == (5,)
+
+
+def test_two_samples_are_enough() -> None:
+    model = zoo.Counting(zoo.mlp())
+    introspect(model, VECTOR)
+    assert model.sizes == [2]
+
+
+def test_a_model_that_needs_more_samples_gets_them() -> None:
+    model = nn.Sequential(zoo.Returns(lambda x: x.reshape(-1, 3, 8).sum(1)), nn.Linear(8, 2))
+    tree = tree_of(model)
+    assert tree.ran
+    assert tree["1"].calls == 1
+
+
+def test_every_type_of_output() -> None:
+    tree = tree_of(zoo.Outputs())
+    assert tree.error is None
+    for name in ("tuple", "none_first", "dict", "dataclass", "model_output"):
+        assert tree[name].output_shape == (10,), name
+    text = tree_of(zoo.Text())
+    assert text.ran
+    assert text["words"].output_shape is None
+    assert text["words"].calls == 1
+    assert text["scalar"].output_shape == ()
+
+
+def test_sequences() -> None:
+    tree = tree_of(zoo.Recurrent(), SEQUENCE)
+    assert tree["first"].output_shape == (7, 6)
+    assert tree["second"].output_shape == (7, 6)
+    assert tree_of(zoo.Attention(), SEQUENCE)["attention"].output_shape == (7, 8)
+    assert tree_of(zoo.encoder(), SEQUENCE)["layers.1"].output_shape == (7, 8)
+
+
+def test_frozen_children_and_training_mode_stay() -> None:
+    tree_of(zoo.FrozenChild())
+
+
+def test_failure_names_the_layer_and_keeps_what_ran() -> None:
+    model = zoo.Raises(at=1)
+    model.fuse.at = -1  # compared with a count that only rises
+
+    def always(x: torch.Tensor) -> torch.Tensor:
+        raise ValueError("the fuse blew\nmore lines")
+
+    model.fuse.forward = always
+    tree = tree_of(model)
+    assert tree.error == "Raises could not run on this batch: ValueError in fuse: the fuse blew"
+    assert not tree.ran
+    assert tree["lin"].output_shape == (12,)
+    assert {node["status"] for node in tree.to_nodes()} == {"ran"}, "nothing is known of the rest"
+    assert tree.error in repr(tree)
+
+
+def test_wrong_input_is_an_error_sentence() -> None:
+    tree = tree_of(zoo.mlp(), torch.randn(4, 3))
+    assert tree.error.startswith("Sequential could not run on this batch: RuntimeError in 0: mat1")
+    assert "\n" not in tree.error
+
+
+def test_without_a_batch_nothing_runs() -> None:
+    model = zoo.Counting(zoo.mlp())
+    tree = tree_of(model, None)
+    assert model.sizes == []
+    assert not tree.ran
+    assert tree.error is None
+    assert len(tree) == len(list(model.modules())) - 1
+
+
+def test_torchinfo_failing_before_the_run_leaves_no_hook() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), zoo.Affine(1.0))
+    model[1].kernel_size = None  # torchinfo refuses it while it registers its hooks
+    assert tree_of(model)["1"].calls == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_models_say_so() -> None:
+    scripted = torch.jit.script(zoo.mlp())
+    tree = introspect(scripted, VECTOR)
+    assert "scripted" in tree.error
+    assert len(tree) == 5
+    assert "\n" not in tree.error
+    inside = nn.Sequential(torch.jit.script(nn.Linear(8, 4)), nn.ReLU())
+    assert introspect(inside, VECTOR)["1"].calls == 1
+
+
+def test_wrapped_models_are_looked_into() -> None:
+    inner = zoo.mlp()
+    names = [n.name for n in introspect(inner, VECTOR)]
+    assert [n.name for n in introspect(nn.DataParallel(inner), VECTOR)] == names
+    compiled = torch.compile(inner, backend="eager")
+    tree = introspect(compiled, VECTOR)
+    assert [n.name for n in tree] == names
+    assert tree["0"].calls == 1
+
+
+def test_compiled_in_place_and_compiled_children() -> None:
+    model = zoo.mlp()
+    model.compile(backend="eager")
+    impl = model._compiled_call_impl
+    assert tree_of(model)["0"].calls == 1
+    assert model._compiled_call_impl is impl
+    parent = nn.Sequential(torch.compile(zoo.mlp(), backend="eager"), nn.ReLU())
+    assert tree_of(parent)["0.2"].calls == 1
+
+
+def test_random_layers_do_not_move_the_random_state() -> None:
+    tree_of(nn.Sequential(zoo.Returns(lambda x: x + torch.randn_like(x)), nn.Linear(8, 2)))
+
+
+def test_lazy_parameters_are_counted_once_they_exist() -> None:
+    model = nn.Sequential(nn.LazyLinear(5), nn.ReLU())
+    assert introspect(model)["0"].n_params == 0
+    assert introspect(model, VECTOR)["0"].n_params == 45
+
+
+def test_half_precision_and_double() -> None:
+    for dtype in (torch.bfloat16, torch.float64):
+        assert tree_of(zoo.mlp().to(dtype), VECTOR.to(dtype)).ran
+
+
+def test_the_model_is_not_kept_alive() -> None:
+    model = zoo.mlp()
+    alive = weakref.ref(model)
+    tree = introspect(model, VECTOR)
+    del model
+    gc.collect()
+    assert alive() is None
+    assert tree["0"].calls == 1
+
+
+def test_resnet50_in_under_a_second() -> None:
+    model, batch = zoo.ResNet50().eval(), torch.randn(64, 3, 224, 224)
+    introspect(model, batch[:2, :, :64, :64])  # warm
+    start = time.perf_counter()
+    tree = introspect(model, batch)
+    assert time.perf_counter() - start < 1.0
+    assert tree["layer3.2.conv2"].output_shape == (256, 14, 14)
+
+
+def test_two_thousand_modules_and_deep_nests_are_quick() -> None:
+    start = time.perf_counter()
+    assert sum(n.calls for n in introspect(zoo.WideFlat(2000), torch.randn(4, 4))) == 2000
+    assert introspect(zoo.Deep(100), VECTOR)[".".join(["nest", *["0"] * 100])].calls == 1
+    assert time.perf_counter() - start < 2.0
