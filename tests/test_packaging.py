@@ -80,9 +80,8 @@ def test_the_wheel_holds_the_bundles_and_nothing_strange(dist: Path, hook: Modul
 
 def test_the_wheel_installs_and_imports(dist: Path, tmp_path: Path) -> None:
     wheel = dist / f"cka_widget-{VERSION}-py3-none-any.whl"
-    python(
-        "-m", "pip", "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)
-    )
+    site = tmp_path / "site"
+    python("-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(wheel))
     code = "import cka_widget as cw; cw.Heatmap(); print(cw.__file__)"
     said = python("-c", code, cwd=tmp_path, path=site)
     assert Path(said.strip()).parent == site / "cka_widget"
