@@ -12,8 +12,8 @@ PYTEST ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# Ends a recipe line: `command $(call or,what could not be had)`.
-or = || { echo; echo "make $(firstword $(MAKECMDGOALS)): FAILED: $(1)" >&2; exit 1; }
+# Ends a recipe line: `command $(call fail,what could not be had)`.
+fail = || { echo; echo "make $(firstword $(MAKECMDGOALS)): FAILED: $(1)" >&2; exit 1; }
 
 .PHONY: demo test install js lint types test-js browser clean
 .SILENT:
@@ -24,52 +24,52 @@ help:
 	echo "make test   lint, types, JavaScript, Python, notebook and browser tests"
 
 demo: install js
-	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call or,JupyterLab did not start.)
+	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call fail,JupyterLab did not start.)
 
 test: lint types test-js browser
 	echo "== Python, notebook and browser tests"
-	$(BIN)/python -m pytest $(PYTEST) $(call or,a Python test failed (see above).)
+	$(BIN)/python -m pytest $(PYTEST) $(call fail,a Python test failed (see above).)
 	echo "make test: everything passed."
 
 # --- environment ---------------------------------------------------------------------------------
 
 .venv/.created:
-	test -n "$(PYTHON)" $(call or,no Python from 3.10 to 3.14 found; name one with PYTHON=.)
+	test -n "$(PYTHON)" $(call fail,no Python from 3.10 to 3.14 found; name one with PYTHON=.)
 	echo "== creating .venv with $$($(PYTHON) --version)"
-	$(PYTHON) -m venv .venv $(call or,$(PYTHON) -m venv does not work (Debian and Ubuntu: install python3-venv).)
-	$(PIP) install --upgrade "pip>=25.1" $(call or,pip could not be brought to 25.1 or newer from the package index.)
+	$(PYTHON) -m venv .venv $(call fail,$(PYTHON) -m venv does not work (Debian and Ubuntu: install python3-venv).)
+	$(PIP) install --upgrade "pip>=25.1" $(call fail,pip could not be brought to 25.1 or newer from the package index.)
 	touch $@
 
 .venv/.installed: .venv/.created pyproject.toml constraints.txt
 	echo "== installing the packages (torch is large, this takes a few minutes once)"
-	$(PIP) install --constraint constraints.txt --group dev $(call or,a package could not be installed (pip says above which).)
-	$(PIP) install --constraint constraints.txt --no-build-isolation --editable . $(call or,cka_widget could not be installed (see above).)
+	$(PIP) install --constraint constraints.txt --group dev $(call fail,a package could not be installed (pip says above which).)
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable . $(call fail,cka_widget could not be installed (see above).)
 	touch $@
 
 install: .venv/.installed
 
 js: install
 	echo "== JavaScript"
-	$(BIN)/python hatch_build.py $(call or,the JavaScript could not be built (see above).)
+	$(BIN)/python hatch_build.py $(call fail,the JavaScript could not be built (see above).)
 
 browser: install
 	echo "== browser"
-	$(BIN)/python scripts/find_browser.py --fetch $(call or,no browser for the browser tests (see above).)
+	$(BIN)/python scripts/find_browser.py --fetch $(call fail,no browser for the browser tests (see above).)
 
 # --- parts of the test ---------------------------------------------------------------------------
 
 lint: install
 	echo "== lint and format"
-	$(BIN)/ruff check --quiet . $(call or,ruff found something (see above).)
-	$(BIN)/ruff format --check --quiet . $(call or,ruff would format some files: run .venv/bin/ruff format .)
+	$(BIN)/ruff check --quiet . $(call fail,ruff found something (see above).)
+	$(BIN)/ruff format --check --quiet . $(call fail,ruff would format some files: run .venv/bin/ruff format .)
 
 types: install
 	echo "== types"
-	$(BIN)/mypy $(call or,mypy found something (see above).)
+	$(BIN)/mypy $(call fail,mypy found something (see above).)
 
 test-js: js
-	$(BIN)/python hatch_build.py run check $(call or,tsc found something in js/ (see above).)
-	$(BIN)/python hatch_build.py test $(call or,a JavaScript test failed (see above).)
+	$(BIN)/python hatch_build.py run check $(call fail,tsc found something in js/ (see above).)
+	$(BIN)/python hatch_build.py test $(call fail,a JavaScript test failed (see above).)
 
 clean:
 	rm -rf .venv js/node_modules cka_widget/static tests/browser/screenshots build dist
