@@ -1,0 +1,199 @@
+"""Forward hooks that turn every chosen output into a Gram before the next module can run."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from cka_widget.engine.errors import NoRowsError
+from cka_widget.engine.features import Reduce, as_rows, main_tensor
+from cka_widget.engine.layers import OUTPUT, Choice
+from cka_widget.engine.stack import GramStack
+
+
+@dataclass
+class Entry:
+    """One output of a forward pass: the rows it fills (one a particle), or why it fills none."""
+
+    name: str
+    call: int
+    rows: list[int] = field(default_factory=list)
+    reason: str | None = None
+    aliases: list[tuple[str, int]] = field(default_factory=list)  # other outputs, same tensor
+
+    def shown(self) -> tuple[str, int]:
+        """Name and call it is labelled by: the outermost module that returned it."""
+        outer = [alias for alias in self.aliases if alias[0] != OUTPUT]
+        return outer[-1] if outer else (self.name, self.call)
+
+
+class Capture:
+    """The outputs of one forward pass: found on the first batch, refilled on all later ones."""
+
+    def __init__(
+        self,
+        root: nn.Module,
+        choice: Choice,
+        stack: GramStack,
+        *,
+        reduce: Reduce = "flatten",
+        particle_axis: int | None = None,
+    ) -> None:
+        self.choice = choice
+        self.entries: dict[tuple[str, int], Entry] = {}
+        self.extra: set[str] = set()  # modules that later ran more often than on the first batch
+        self.calls: Counter[str] = Counter()
+        self.found = False
+        self._root = root
+        self._stack = stack
+        self._reduce = reduce
+        self._axis = particle_axis
+        self._time_first = any(getattr(m, "batch_first", None) is False for m in root.modules())
+        self._dropped: set[tuple[str, int]] = set()
+        self._handles: dict[str, RemovableHandle] = {}
+        self._thread: int | None = None
+        self._n = 0
+        self._mask: Tensor | None = None
+        self._seen: dict[int, tuple[weakref.ref[Tensor], int, Entry]] = {}
+
+    def attach(self) -> None:
+        """Register the hooks; they act only within `recording`."""
+        for name, module in self.choice.modules.items():
+            self._handles[name] = module.register_forward_hook(self._hook(name))
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        while self._handles:
+            self._handles.popitem()[1].remove()
+
+    @contextmanager
+    def recording(self, n: int, mask: Tensor | None) -> Iterator[None]:
+        """Around one call of the model on a batch of n samples, in this thread only."""
+        self.calls.clear()
+        self._n, self._mask = n, mask
+        self._thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._thread, self._mask = None, None
+            self._seen.clear()
+        if not self.found:
+            self.found = True
+            used = {entry.name for entry in self.entries.values()}
+            for name in [name for name in self._handles if name not in used]:
+                self._handles.pop(name).remove()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if self._thread == threading.get_ident():
+                self._take(name, module, output)
+
+        return hook
+
+    def _take(self, name: str, module: nn.Module, output: Any) -> None:
+        self.calls[name] += 1
+        key = (name, self.calls[name])
+        if not self.choice.wants(*key):
+            return
+        entry = self.entries.get(key)
+        if self.found and (entry is None or not entry.rows):
+            if entry is None and key not in self._dropped:
+                self.extra.add(name)
+            return
+        tensor = main_tensor(output)
+        source = self._source(tensor)
+        if source is not None and not self.found and self.choice.distinct:
+            source.aliases.append(key)
+            self._dropped.add(key)
+            return
+        if entry is None:
+            entry = self.entries[key] = Entry(*key)
+        if source is not None and source.rows:
+            if not self.found:
+                source.aliases.append(key)
+            self._copy(entry, source)
+        else:
+            self._fill(entry, module, output)
+        self._remember(tensor, entry)
+
+    def _fill(self, entry: Entry, module: nn.Module, output: Any) -> None:
+        try:
+            features = [self._rows(x, module) for x in self._particles(output)]
+        except NoRowsError as error:
+            entry.reason = str(error)
+            return
+        if not entry.rows:
+            entry.rows = [self._stack.add_row() for _ in features]
+        for row, x in zip(entry.rows, features, strict=True):
+            self._stack.put(row, x)
+
+    def _copy(self, entry: Entry, source: Entry) -> None:
+        if not entry.rows:
+            entry.rows = [self._stack.add_row() for _ in source.rows]
+        for row, other in zip(entry.rows, source.rows, strict=True):
+            self._stack.copy(row, other)
+
+    def _rows(self, output: Any, module: nn.Module) -> Tensor:
+        return as_rows(
+            output,
+            self._n,
+            reduce=self._reduce,
+            mask=self._mask,
+            module=module,
+            time_first=self._time_first,
+        )
+
+    def _particles(self, output: Any) -> tuple[Any, ...]:
+        if self._axis is None:
+            return (output,)
+        tensor = main_tensor(output)
+        if tensor is None or tensor.dim() < 3:
+            raise NoRowsError("its output has no particle axis")
+        return tensor.movedim(self._axis, 0).unbind(0)
+
+    def _source(self, tensor: Tensor | None) -> Entry | None:
+        known = self._seen.get(id(tensor))
+        # An id may be used again after its tensor died, and in-place ops change a tensor.
+        if known and known[0]() is tensor and known[1] == _version(tensor):
+            return known[2]
+        return None
+
+    def _remember(self, tensor: Tensor | None, entry: Entry) -> None:
+        if tensor is not None and not tensor.is_inference():
+            self._seen[id(tensor)] = (weakref.ref(tensor), tensor._version, entry)
+
+
+def _version(tensor: Tensor | None) -> int | None:
+    return None if tensor is None or tensor.is_inference() else tensor._version
+
+
+def failed_layer(error: BaseException, root: nn.Module) -> str | None:
+    """Dotted name of the innermost module of `root` whose call the error came through."""
+    names = {id(module): name for name, module in root.named_modules() if name}
+    found, traceback = None, error.__traceback__
+    while traceback is not None:
+        caller = traceback.tb_frame.f_locals.get("self")
+        if isinstance(caller, nn.Module):
+            found = names.get(id(caller), found)
+        traceback = traceback.tb_next
+    return found
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run compiled code as written, so that hooks fire (pytorch issue 117758)."""
+    stance = getattr(getattr(torch, "compiler", None), "set_stance", None)
+    if stance is None:  # torch < 2.6
+        yield
+        return
+    with stance("force_eager"):
+        yield

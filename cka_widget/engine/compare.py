@@ -1,0 +1,184 @@
+"""One pass over the data, all layers of all particles of all models."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from cka_widget.engine.batches import Forward
+from cka_widget.engine.errors import CKAWarning, CompareError
+from cka_widget.engine.features import REDUCTIONS, Reduce
+from cka_widget.engine.layers import Layers
+from cka_widget.engine.result import CKAResult
+from cka_widget.engine.session import Session
+from cka_widget.engine.stack import Kernel
+from cka_widget.engine.streams import Stream
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a run stands after a batch.
+
+    Attributes:
+        batches, samples: what went in so far.
+        total_batches, total_samples: what the loader promises, None where it does not say.
+        seconds: since the run began.
+        device: where the models run, such as "cuda:0".
+        done: nothing more comes.
+    """
+
+    batches: int
+    total_batches: int | None
+    samples: int
+    total_samples: int | None
+    seconds: float
+    device: str
+    done: bool
+    _result: Callable[[], CKAResult]
+
+    @property
+    def result(self) -> CKAResult:
+        """The result so far, built when asked for: O(rows^2)."""
+        return self._result()
+
+
+def iter_compare(
+    models: Mapping[str, Any],
+    loader: Any,
+    *,
+    layers: Layers | Mapping[str, Layers] = None,
+    forward: Forward | None = None,
+    reduce: Reduce = "flatten",
+    kernel: str = "linear",
+    unbiased: bool = True,
+    bandwidth: float = 0.4,
+    hsic_batch_size: int | None = None,
+    device: str | torch.device | None = None,
+    max_batches: int | None = None,
+    stop_at_stderr: float | None = None,
+    particle_axis: int | Mapping[str, int | None] | None = None,
+) -> Iterator[Snapshot]:
+    """Compare models batch by batch: yields a `Snapshot` after each, and a last one when done.
+
+    Closing the generator stops the run; hooks are then gone and every submodule's training
+    flag, device and gradient are as they were found. Arguments and errors: see `compare`.
+    """
+    if isinstance(reduce, str) and reduce not in REDUCTIONS:
+        raise ValueError(f"reduce={reduce!r} is not known; choose one of {', '.join(REDUCTIONS)}")
+    kind = Kernel(kernel, unbiased, bandwidth)
+    if hsic_batch_size is not None and hsic_batch_size < kind.min_samples:
+        raise ValueError(
+            f"hsic_batch_size={hsic_batch_size} is too small: at least {kind.min_samples}"
+        )
+    if max_batches is not None and max_batches < 1:
+        raise ValueError(f"max_batches={max_batches} must be at least 1")
+    session = Session(
+        models,
+        layers=layers,
+        forward=forward,
+        reduce=reduce,
+        kernel=kind,
+        hsic_batch_size=hsic_batch_size,
+        device=device,
+        particle_axis=particle_axis,
+    )
+    stream = Stream(loader, session.models, max_batches)
+    return _run(session, stream, stop_at_stderr)
+
+
+def _run(session: Session, stream: Stream, stop_at_stderr: float | None) -> Iterator[Snapshot]:
+    start = time.perf_counter()
+
+    def snapshot(done: bool) -> Snapshot:
+        seconds = time.perf_counter() - start
+        return Snapshot(
+            session.batches,
+            stream.total_batches,
+            session.samples,
+            stream.total_samples,
+            seconds,
+            str(session.device),
+            done,
+            lambda: session.result(seconds),
+        )
+
+    try:
+        with session:
+            for batch in stream:
+                session.step(batch)
+                yield snapshot(done=False)
+                if stop_at_stderr is not None and session.good_enough(stop_at_stderr):
+                    break
+    except GeneratorExit:
+        raise
+    except CompareError as error:
+        error.result = session.result(time.perf_counter() - start) if session.batches else None
+        raise
+    except KeyboardInterrupt as error:
+        if session.batches:  # what was computed is not lost: `except KeyboardInterrupt as e`
+            error.result = session.result(time.perf_counter() - start)  # type: ignore[attr-defined]
+        raise
+    yield snapshot(done=True)
+
+
+def compare(
+    models: Mapping[str, Any],
+    loader: Any,
+    *,
+    progress: bool = True,
+    **options: Any,
+) -> CKAResult:
+    """Minibatch CKA between all layers of all particles of the models.
+
+    CKA(K, L) = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), every HSIC being the mean over blocks
+    of the unbiased estimator, weighted by the blocks' samples (Nguyen, Raghu and Kornblith
+    2021, eq. 3; Song et al. 2012, eq. 5).
+
+    Args:
+        models: name -> `nn.Module`, or a sequence of modules or `StackedParticles` for an
+            ensemble. Every particle runs once a batch, in evaluation mode.
+        loader: batches, iterated once; or name -> loader where each model has its own,
+            row-aligned data.
+        layers: None takes every distinct output of a module that runs; a glob, a list of
+            names, a predicate `(name, module) -> bool`, or a mapping of those by model name.
+        forward: `forward(model, batch)`; without it see `as_call`.
+        reduce: "flatten", "mean" (over space or unmasked tokens), "cls", "last", or a callable
+            from an output (n, ...) to features (n, d).
+        kernel: "linear" or "rbf".
+        unbiased: False takes the biased HSIC of Gretton et al. (2005), for comparison with
+            papers: it overestimates similarity at small batches.
+        bandwidth: of the RBF kernel, as a fraction of the median distance in the first batch.
+        hsic_batch_size: cut batches into blocks of at most this many samples; None takes each
+            batch as one block.
+        device: None takes CUDA, then MPS, then the CPU.
+        max_batches: stop after so many.
+        stop_at_stderr: stop when no cell's standard error is above this.
+        particle_axis: axis of a module's outputs that numbers its particles.
+        progress: show a progress bar.
+
+    Returns:
+        `CKAResult`; values are not clamped, undefined cells are NaN with a reason.
+
+    Raises:
+        CompareError: a model or the loader failed; names the model and the layer, and carries
+            the partial result.
+        TypeError, ValueError: arguments that cannot work, before anything runs.
+    """
+    snapshot = None
+    with tqdm(disable=not progress, unit=" samples", desc="CKA") as bar:
+        for snapshot in iter_compare(models, loader, **options):
+            bar.total = snapshot.total_samples
+            bar.update(snapshot.samples - bar.n)
+    assert snapshot is not None  # the last snapshot always comes
+    result = snapshot.result
+    for sentence in result.warnings:
+        warnings.warn(sentence, CKAWarning, stacklevel=2)
+    return result
+
+

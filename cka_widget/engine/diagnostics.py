@@ -1,0 +1,77 @@
+"""What would mislead the reader of a result, in words a student understands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+
+from cka_widget.engine.batches import labels_of
+
+# Neighbours in a batch share their class this much more often than by chance: sorted.
+_SORTED_EXCESS = 0.5
+
+
+class Diagnostics:
+    """Watches the batches of one run."""
+
+    def __init__(self, min_samples: int) -> None:
+        self._min_samples = min_samples
+        self._batches = 0
+        self._small = 0
+        self._samples = 0
+        self._neighbours = 0
+        self._equal_neighbours = 0
+        self._classes: Counter[int] = Counter()
+        self._unpaired = False
+
+    def observe(self, batches: list[Any], n: int) -> None:
+        """Note one batch of n samples, from each loader."""
+        self._batches += 1
+        self._samples += n
+        self._small += n < self._min_samples
+        found = [labels for labels in map(labels_of, batches) if labels is not None]
+        if not found:
+            return
+        labels = found[0]
+        self._neighbours += len(labels) - 1
+        self._equal_neighbours += int((labels[1:] == labels[:-1]).sum())
+        self._classes.update(labels.tolist())
+        self._unpaired |= any(
+            len(other) != len(labels) or not torch.equal(other.cpu(), labels.cpu())
+            for other in found[1:]
+        )
+
+    def warnings(self) -> list[str]:
+        """Sentences, most misleading first."""
+        found = []
+        if self._samples < self._min_samples:
+            found.append(
+                f"Only {self._samples} samples came: CKA needs at least {self._min_samples} "
+                "in a batch, and about a thousand in all for a good estimate."
+            )
+        elif self._small > self._batches / 4:
+            found.append(
+                f"{self._small} of {self._batches} batches had fewer than {self._min_samples} "
+                "samples and were left out: use a larger batch size."
+            )
+        if self._unpaired:
+            found.append(
+                "The loaders give different labels for the same row: CKA compares row by row, "
+                "so every loader must give the same samples in the same order (shuffle=False)."
+            )
+        if self._looks_sorted():
+            found.append(
+                "The batches look sorted by class: within such batches similarity is "
+                "overestimated; shuffle the data once (shuffle=True)."
+            )
+        return found
+
+    def _looks_sorted(self) -> bool:
+        total = self._classes.total() if hasattr(self._classes, "total") else 0
+        if self._batches < 2 or self._neighbours < 20:
+            return False
+        by_chance = sum(c * c for c in self._classes.values()) / total**2
+        equal = self._equal_neighbours / self._neighbours
+        return by_chance < 1 and (equal - by_chance) / (1 - by_chance) > _SORTED_EXCESS

@@ -1,0 +1,39 @@
+"""What a run says when it cannot go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cka_widget.engine.result import CKAResult
+
+
+class CompareError(RuntimeError):
+    """A run that failed; what it computed until then is in `result`.
+
+    Attributes:
+        result: what the finished batches gave, or None when no batch was finished.
+        model: name of the model that failed, or None (the loader, for instance).
+        layer: dotted name of the innermost module that failed, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        result: CKAResult | None = None,
+        model: str | None = None,
+        layer: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.result = result
+        self.model = model
+        self.layer = layer
+
+
+class NoRowsError(ValueError):
+    """A module's output cannot be turned into one row of features a sample."""
+
+
+class CKAWarning(UserWarning):
+    """Something that would mislead the reader of a result."""

@@ -1,0 +1,163 @@
+"""What a module's output becomes: features, one row a sample."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import singledispatch
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from cka_widget.engine.errors import NoRowsError
+
+Reduce = str | Callable[[Tensor], Tensor]
+
+REDUCTIONS = ("flatten", "mean", "cls", "last")
+
+# In a mapping these hold the features; otherwise its first tensor does.
+_PREFERRED_KEYS = ("last_hidden_state", "logits", "out", "output")
+
+# Their 3-D outputs are (n, channels, length); other modules' are (n, tokens, features).
+_CHANNELS_FIRST_1D = (
+    nn.Conv1d,
+    nn.ConvTranspose1d,
+    nn.BatchNorm1d,
+    nn.InstanceNorm1d,
+    nn.MaxPool1d,
+    nn.AvgPool1d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveMaxPool1d,
+    nn.GroupNorm,
+)
+
+
+@singledispatch
+def main_tensor(output: Any) -> Tensor | None:
+    """The tensor of a module's output that stands for its features, or None.
+
+    A tensor is itself; a tuple or list gives its first tensor (the output sequence of an LSTM,
+    the attention output of `MultiheadAttention`); a mapping, a dataclass and Hugging Face's
+    `ModelOutput` give `last_hidden_state`, `logits`, or their first tensor. Other types:
+    `main_tensor.register(MyOutput)`.
+    """
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return main_tensor({f.name: getattr(output, f.name) for f in dataclasses.fields(output)})
+    return None
+
+
+@main_tensor.register
+def _(output: Tensor) -> Tensor | None:
+    return output
+
+
+@main_tensor.register
+def _(output: PackedSequence) -> Tensor | None:
+    return pad_packed_sequence(output, batch_first=True)[0]
+
+
+@main_tensor.register(tuple)
+@main_tensor.register(list)
+def _(output: Sequence[Any]) -> Tensor | None:
+    return next((t for t in map(main_tensor, output) if t is not None), None)
+
+
+@main_tensor.register
+def _(output: Mapping) -> Tensor | None:  # type: ignore[type-arg]
+    keys = [k for k in _PREFERRED_KEYS if k in output] + list(output)
+    return next((t for t in (main_tensor(output[k]) for k in keys) if t is not None), None)
+
+
+def as_rows(
+    output: Any,
+    n: int,
+    *,
+    reduce: Reduce = "flatten",
+    mask: Tensor | None = None,
+    module: nn.Module | None = None,
+    time_first: bool = False,
+) -> Tensor:
+    """Features of one module's output.
+
+    Args:
+        output: what the module returned.
+        n: number of samples in the batch.
+        reduce: "flatten" keeps every number; "mean" averages over space, or over the tokens that
+            `mask` (n, tokens) keeps; "cls" takes the first token, "last" the last one that
+            `mask` keeps; a callable maps the tensor (n, ...) to (n, d).
+        module: who returned it: tells channels from tokens, and `batch_first=False`.
+        time_first: some module of the model has `batch_first=False`.
+
+    Returns:
+        Tensor (n, d), floating point, of the output's own precision; a view where possible.
+
+    Raises:
+        NoRowsError: the output has no row for each sample; the message completes
+            "this layer is undefined: ...".
+    """
+    x = main_tensor(output)
+    if x is None:
+        raise NoRowsError(f"its output holds no tensor ({type(output).__name__})")
+    if not x.is_floating_point():
+        raise NoRowsError(f"its output is {str(x.dtype).removeprefix('torch.')}, not real numbers")
+    if x.layout is not torch.strided:
+        x = x.to_dense()
+    if x.dim() == 3 and _is_time_first(x, n, module, time_first):
+        x = x.transpose(0, 1)
+    if x.dim() == 0 or x.shape[0] != n:
+        rows = "no rows" if x.dim() == 0 else f"{x.shape[0]} rows"
+        raise NoRowsError(f"its output has {rows} for a batch of {n} samples")
+    if x.numel() == 0:
+        raise NoRowsError("its output is empty")
+    if callable(reduce):
+        x = reduce(x)
+        if x.dim() == 0 or x.shape[0] != n:
+            raise NoRowsError(f"reduce= made {tuple(x.shape)} of a batch of {n} samples")
+    elif reduce == "mean":
+        x = _mean(x, mask, module)
+    elif reduce in ("cls", "last") and x.dim() == 3:
+        x = _token(x, reduce, mask)
+    return flatten(x)
+
+
+def flatten(x: Tensor) -> Tensor:
+    """(n, ...) to (n, d) without a copy for any dense layout, channels-last included.
+
+    The order of the features changes with the layout; no Gram matrix depends on it.
+    """
+    if x.dim() == 1:
+        return x[:, None]
+    if not x.is_contiguous():
+        order = sorted(range(1, x.dim()), key=lambda i: -x.stride(i))
+        x = x.permute(0, *order)
+    return x.reshape(x.shape[0], -1)
+
+
+def _is_time_first(x: Tensor, n: int, module: nn.Module | None, anywhere: bool) -> bool:
+    own = getattr(module, "batch_first", None)
+    if own is not None:
+        return own is False and x.shape[1] == n
+    return anywhere and x.shape[0] != n and x.shape[1] == n
+
+
+def _mean(x: Tensor, mask: Tensor | None, module: nn.Module | None) -> Tensor:
+    if x.dim() <= 2:
+        return x
+    if x.dim() > 3 or isinstance(module, _CHANNELS_FIRST_1D):
+        return x.mean(dim=tuple(range(2, x.dim())))
+    if mask is None or mask.shape != x.shape[:2]:
+        return x.mean(dim=1)
+    weight = mask.to(x.dtype)[..., None]
+    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def _token(x: Tensor, which: str, mask: Tensor | None) -> Tensor:
+    if which == "cls":
+        return x[:, 0]
+    if mask is None or mask.shape != x.shape[:2]:
+        return x[:, -1]
+    # The last kept token, wherever the padding is.
+    position = torch.arange(x.shape[1], device=x.device) * mask.bool()
+    return x[torch.arange(x.shape[0], device=x.device), position.argmax(dim=1)]

@@ -1,0 +1,107 @@
+"""Models, ensembles and stacked particles as forward passes to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from cka_widget.engine.batches import Forward, run_model
+from cka_widget.engine.layers import unwrap
+
+
+@dataclass(frozen=True)
+class StackedParticles:
+    """An ensemble as `torch.func.stack_module_state` gives it.
+
+    Args:
+        base: a module of the particles' architecture, on any device, "meta" included.
+        params: name -> tensor (P, ...).
+        buffers: name -> tensor (P, ...).
+
+    Raises:
+        ValueError: tensors disagree on the number of particles P.
+    """
+
+    base: nn.Module
+    params: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len({len(t) for t in (*self.params.values(), *self.buffers.values())}) != 1:
+            raise ValueError("StackedParticles: params and buffers must share their first size")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.params.values())))
+
+    def state(self, particle: int) -> dict[str, Tensor]:
+        """Parameters and buffers of one particle, as views."""
+        return {k: v[particle] for k, v in (*self.params.items(), *self.buffers.items())}
+
+
+@dataclass
+class Pass:
+    """One forward pass a batch: of one particle, or of all where they share a tensor axis."""
+
+    model: str
+    particle: int
+    root: nn.Module  # whose modules are hooked
+    state: dict[str, Tensor] | None = None  # of a stacked particle
+    particle_axis: int | None = None
+
+    def __call__(self, batch: Any, forward: Forward | None) -> None:
+        """Run the model on a batch."""
+        target = self.root if self.state is None else _Bound(self.root, self.state)
+        run_model(target, batch, forward)
+
+
+class _Bound(nn.Module):
+    """A base module called with one particle's parameters."""
+
+    def __init__(self, base: nn.Module, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._call = (base, state)  # in a tuple: not a child, so its flags stay its own
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        base, state = self._call
+        return functional_call(base, state, args, kwargs)
+
+
+def as_passes(
+    models: Mapping[str, Any], particle_axis: int | Mapping[str, int | None] | None
+) -> dict[str, list[Pass]]:
+    """The forward passes of every model, by name.
+
+    Raises:
+        TypeError: `models` is not a mapping, or holds what is no model.
+        ValueError: no models, or an empty ensemble.
+    """
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            f"models must be a mapping of names to models, {{'name': model}}, "
+            f"not a {type(models).__name__}"
+        )
+    if not models:
+        raise ValueError("models is empty: give one or two models by name")
+    by_name = particle_axis if isinstance(particle_axis, Mapping) else {}
+    default = None if isinstance(particle_axis, Mapping) else particle_axis
+    return {
+        str(name): _passes(str(name), model, by_name.get(name, default))
+        for name, model in models.items()
+    }
+
+
+def _passes(name: str, model: Any, axis: int | None) -> list[Pass]:
+    if isinstance(model, StackedParticles):
+        root = unwrap(model.base, name)
+        return [Pass(name, p, root, model.state(p)) for p in range(len(model))]
+    if isinstance(model, (nn.ModuleList, Sequence)) and not isinstance(model, (str, nn.Sequential)):
+        if not len(model):
+            raise ValueError(f'model "{name}" is an empty list: an ensemble needs particles')
+        if axis is not None:
+            raise ValueError(f'model "{name}": particle_axis is for one module, not for a list')
+        return [Pass(name, p, unwrap(m, f"{name} #{p}")) for p, m in enumerate(model)]
+    return [Pass(name, 0, unwrap(model, name), particle_axis=axis)]

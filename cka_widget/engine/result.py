@@ -1,0 +1,295 @@
+"""What a run gives: scores, error bars, reasons; numpy and pandas only."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from cka_widget.engine.sums import MIN_BLOCKS, Array, HsicSums
+
+NEVER_TOGETHER = "never computed together"
+
+
+@dataclass(frozen=True)
+class ModelRows:
+    """The rows of one model: `layers` for every one of its particles.
+
+    `aliases` maps further names of a layer (a container's last child) to the layer's label;
+    `skipped` maps modules that gave no row to the reason.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    n_particles: int = 1
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.layers) * self.n_particles
+
+
+@dataclass(frozen=True)
+class CKAResult:
+    """CKA between all layers of all particles of the models, with standard errors.
+
+    Immutable. Rows of `sums` are model by model, particle by particle, layer by layer.
+
+    Attributes:
+        rows: one `ModelRows` a model.
+        sums: the HSIC sums everything is computed from.
+        row_reasons: for every row why it is undefined, or None.
+        samples: samples that went in.
+        batches: batches that went in.
+        warnings: what would mislead the reader, in sentences.
+        provenance: versions, device, kernel, estimator, reductions, seconds.
+    """
+
+    rows: tuple[ModelRows, ...]
+    sums: HsicSums
+    row_reasons: tuple[str | None, ...]
+    samples: int
+    batches: int
+    warnings: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(m.name for m in self.rows)
+
+    @property
+    def blocks(self) -> int:
+        """Number of HSIC blocks the estimate averages."""
+        return self.sums.blocks
+
+    def layers(self, model: str) -> list[str]:
+        """Labels of a model's layers, in order."""
+        return list(self._model(model).layers)
+
+    def n_particles(self, model: str) -> int:
+        """Number of particles; 1 for a single model."""
+        return self._model(model).n_particles
+
+    def matrix(self, row_model: str, col_model: str) -> pd.DataFrame:
+        """CKA, layers x layers; the mean over particle pairs of ensembles.
+
+        An ensemble against itself averages the pairs of different particles; a single model
+        against itself is its self-similarity. Values are not clamped: the unbiased estimator
+        may fall a little below 0 or above 1. NaN is undefined, see `why`.
+        """
+        mean = self._pairs(self._cka, row_model, col_model).mean(axis=0)
+        return self._frame(mean, row_model, col_model)
+
+    def stderr(self, row_model: str, col_model: str) -> pd.DataFrame:
+        """Standard error of `matrix`, layers x layers; NaN under 5 blocks."""
+        if self.n_particles(row_model) == self.n_particles(col_model) == 1:
+            values = self._pairs(self._stderr, row_model, col_model)[0]
+        else:
+            found = self.sums.group_stderr()
+            assert found is not None  # an ensemble has groups of several rows
+            values = found[np.ix_(self._groups(row_model), self._groups(col_model))]
+        return self._frame(values, row_model, col_model).where(
+            self.matrix(row_model, col_model).notna()
+        )
+
+    def spread(self, row_model: str, col_model: str) -> pd.DataFrame:
+        """Standard deviation over particle pairs, layers x layers; NaN where there is one pair."""
+        pairs = self._pairs(self._cka, row_model, col_model)
+        values = pairs.std(axis=0, ddof=1) if len(pairs) > 1 else np.full(pairs.shape[1:], np.nan)
+        return self._frame(values, row_model, col_model)
+
+    def particles(self, row_model: str, col_model: str, *, row: str, col: str) -> pd.DataFrame:
+        """CKA of every pair of particles at one cell, particles x particles."""
+        return self._particle_frame(self._cka, row_model, col_model, row, col)
+
+    def particles_stderr(
+        self, row_model: str, col_model: str, *, row: str, col: str
+    ) -> pd.DataFrame:
+        """Standard errors of `particles`."""
+        return self._particle_frame(self._stderr, row_model, col_model, row, col)
+
+    def reasons(self, model: str) -> list[str | None]:
+        """For every layer why it is undefined, or None; a particle is named where only it is."""
+        rows = self._model(model)
+        table = np.array(self._reasons, dtype=object)[self._slice(model)]
+        found: list[str | None] = []
+        for column in table.reshape(rows.n_particles, len(rows.layers)).T:
+            bad = [(p, r) for p, r in enumerate(column) if r]
+            if not bad:
+                found.append(None)
+            elif len(bad) == rows.n_particles:
+                found.append(bad[0][1])
+            else:
+                found.append(f"particle {bad[0][0]}: {bad[0][1]}")
+        return found
+
+    def why(self, row_model: str, col_model: str, row: str, col: str) -> str | None:
+        """Why a cell is undefined, or None where it has a value."""
+        r, c = self._layer(row_model, row), self._layer(col_model, col)
+        if not np.isnan(self.matrix(row_model, col_model).iat[r, c]):
+            return None
+        for model, index, label in ((row_model, r, row), (col_model, c, col)):
+            reason = self.reasons(model)[index]
+            if reason:
+                return f"{model} {label}: {reason}"
+        return NEVER_TOGETHER
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every score once, tidy: model, particle and layer of row and column, cka, stderr."""
+        labels = [
+            (m.name, particle, layer)
+            for m in self.rows
+            for particle, layer in itertools.product(range(m.n_particles), m.layers)
+        ]
+        i, j = np.triu_indices(len(labels))
+        columns: dict[str, Any] = {}
+        for side, index in (("row", i), ("col", j)):
+            for k, what in enumerate(("model", "particle", "layer")):
+                columns[f"{what}_{side}"] = [labels[n][k] for n in index]
+        return pd.DataFrame({**columns, "cka": self._cka[i, j], "stderr": self._stderr[i, j]})
+
+    def merge(self, other: CKAResult) -> CKAResult:
+        """The same layers over more data; a new result.
+
+        Raises:
+            ValueError: the layers, particles, kernels or estimators differ.
+        """
+        mine = [(m.name, m.layers, m.n_particles) for m in self.rows]
+        if mine != [(m.name, m.layers, m.n_particles) for m in other.rows]:
+            raise ValueError("merge needs the same models, particles and layers in both results")
+        for key in ("kernel", "unbiased", "bandwidth", "reduce"):
+            if self.provenance.get(key) != other.provenance.get(key):
+                raise ValueError(
+                    f"merge needs the same {key}: {self.provenance.get(key)!r} and "
+                    f"{other.provenance.get(key)!r}"
+                )
+        seconds = [r.provenance.get("seconds", 0.0) for r in (self, other)]
+        return replace(
+            self,
+            sums=self.sums.merge(other.sums),
+            row_reasons=tuple(
+                a or b for a, b in zip(self.row_reasons, other.row_reasons, strict=True)
+            ),
+            samples=self.samples + other.samples,
+            batches=self.batches + other.batches,
+            warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
+            provenance={**self.provenance, "seconds": sum(seconds)},
+        )
+
+    def save(self, path: Any) -> None:
+        """Write one safetensors file, sums included; `cka_widget.load` reads it."""
+        from cka_widget.engine.storage import save
+
+        save(self, path)
+
+    def worst_stderr(self) -> float:
+        """Largest standard error of any shown cell; NaN while there is none."""
+        pairs = itertools.combinations_with_replacement(self.models, 2)
+        found = [self.stderr(a, b).to_numpy() for a, b in pairs]
+        found = [f[~np.isnan(f)] for f in found]
+        return max((float(f.max()) for f in found if f.size), default=float("nan"))
+
+    @cached_property
+    def _cka(self) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.sums.cka()
+
+    @cached_property
+    def _stderr(self) -> Array:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.sums.stderr()
+
+    @cached_property
+    def _reasons(self) -> list[str | None]:
+        found = list(self.row_reasons)
+        own = np.diagonal(self.sums.h)
+        for row, value in enumerate(own):
+            if found[row] is not None or value > 0:
+                continue
+            if not self.blocks:
+                found[row] = "too few samples"
+            elif np.isnan(value):
+                found[row] = "its output holds NaN or infinite values"
+            elif value == 0:
+                found[row] = "always the same output"
+            else:
+                found[row] = "too few samples: its self-similarity is not above zero"
+        return found
+
+    def _model(self, name: str) -> ModelRows:
+        for m in self.rows:
+            if m.name == name:
+                return m
+        raise KeyError(f'no model "{name}" in this result; it has {", ".join(self.models)}')
+
+    def _layer(self, model: str, layer: str) -> int:
+        rows = self._model(model)
+        layer = rows.aliases.get(layer, layer)
+        if layer in rows.layers:
+            return rows.layers.index(layer)
+        reason = rows.skipped.get(layer)
+        raise KeyError(
+            f'no layer "{layer}" of model "{model}" in this result' + (f": {reason}" * bool(reason))
+        )
+
+    def _slice(self, model: str) -> slice:
+        start = 0
+        for m in self.rows:
+            if m.name == model:
+                return slice(start, start + len(m))
+            start += len(m)
+        raise KeyError(model)
+
+    def _groups(self, model: str) -> npt.NDArray[np.int64]:
+        start = 0
+        for m in self.rows:
+            if m.name == model:
+                break
+            start += len(m.layers)
+        return np.arange(start, start + len(self._model(model).layers))
+
+    def _blocks_of(self, full: Array, row_model: str, col_model: str) -> Array:
+        """(P, Q, layers, layers)."""
+        a, b = self._model(row_model), self._model(col_model)
+        block = full[self._slice(row_model), self._slice(col_model)]
+        shape = (a.n_particles, len(a.layers), b.n_particles, len(b.layers))
+        return block.reshape(shape).transpose(0, 2, 1, 3)
+
+    def _pairs(self, full: Array, row_model: str, col_model: str) -> Array:
+        """Particle pairs that count, (pairs, layers, layers)."""
+        blocks = self._blocks_of(full, row_model, col_model)
+        p, q = blocks.shape[:2]
+        keep = np.ones((p, q), dtype=bool)
+        if row_model == col_model and p > 1:
+            np.fill_diagonal(keep, False)
+        return blocks[keep]
+
+    def _frame(self, values: Array, row_model: str, col_model: str) -> pd.DataFrame:
+        index = pd.Index(self.layers(row_model), name=row_model)
+        columns = pd.Index(self.layers(col_model), name=col_model)
+        return pd.DataFrame(values, index=index, columns=columns)
+
+    def _particle_frame(
+        self, full: Array, row_model: str, col_model: str, row: str, col: str
+    ) -> pd.DataFrame:
+        r, c = self._layer(row_model, row), self._layer(col_model, col)
+        values = self._blocks_of(full, row_model, col_model)[:, :, r, c]
+        index = pd.RangeIndex(values.shape[0], name=row_model)
+        return pd.DataFrame(values, index, pd.RangeIndex(values.shape[1], name=col_model))
+
+    def __repr__(self) -> str:
+        models = ", ".join(
+            f"{m.name}" + (f" x{m.n_particles}" if m.n_particles > 1 else "")
+            + f" ({len(m.layers)} layers)"
+            for m in self.rows
+        )
+        bar = "" if self.blocks >= MIN_BLOCKS else f", too few blocks ({self.blocks}) for error bars"
+        return f"CKAResult({models}; {self.samples} samples{bar})"
+

@@ -1,0 +1,182 @@
+"""The state of one run: hooks, Grams and sums, from the first batch to the result."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+
+from cka_widget.engine.batches import Forward, as_call, count, mask_of, to_device
+from cka_widget.engine.capture import Capture, eager, failed_layer
+from cka_widget.engine.diagnostics import Diagnostics
+from cka_widget.engine.errors import CompareError
+from cka_widget.engine.features import Reduce
+from cka_widget.engine.hsic import HsicAccumulator
+from cka_widget.engine.layers import Layers, choose, layers_of
+from cka_widget.engine.particles import Pass, as_passes
+from cka_widget.engine.placement import Placement, pick_device
+from cka_widget.engine.result import CKAResult
+from cka_widget.engine.stack import GramStack, Kernel
+from cka_widget.engine.sums import HsicSums
+from cka_widget.engine.table import RowTable
+
+
+class Session:
+    """Entered, it holds the hooks and the models' evaluation mode; `step` takes one batch."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        *,
+        layers: Layers | Mapping[str, Layers],
+        forward: Forward | None,
+        reduce: Reduce,
+        kernel: Kernel,
+        hsic_batch_size: int | None,
+        device: str | torch.device | None,
+        particle_axis: int | Mapping[str, int | None] | None,
+    ) -> None:
+        passes = as_passes(models, particle_axis)
+        self.models = list(passes)
+        self.device = pick_device(device)
+        self.batches = 0
+        self.samples = 0
+        self._forward = forward
+        self._kernel = kernel
+        self._provenance = {
+            "kernel": kernel.name,
+            "unbiased": kernel.unbiased,
+            "bandwidth": kernel.bandwidth if kernel.name == "rbf" else None,
+            "hsic_batch_size": hsic_batch_size,
+            "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "custom"),
+            "device": str(self.device),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        if isinstance(layers, Mapping) and (unknown := set(layers) - set(self.models)):
+            raise ValueError(f'layers= names "{sorted(map(str, unknown))[0]}", which is no model')
+        choices = {
+            name: choose([p.root for p in runs], layers_of(layers, name), name)
+            for name, runs in passes.items()
+        }
+        capacity = sum(len(c.modules) for found in choices.values() for c in found)
+        self._stack = GramStack(kernel, hsic_batch_size, self.device, capacity=capacity)
+        self._captures: list[tuple[Pass, Capture]] = [
+            (
+                run,
+                Capture(
+                    run.root,
+                    choice,
+                    self._stack,
+                    reduce=reduce,
+                    particle_axis=run.particle_axis,
+                ),
+            )
+            for name, runs in passes.items()
+            for run, choice in zip(runs, choices[name], strict=True)
+        ]
+        self._placement = Placement([run for run, _ in self._captures], self.device)
+        self._diagnostics = Diagnostics(kernel.min_samples)
+        self._table: RowTable | None = None
+        self._sums: HsicAccumulator | None = None
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Session:
+        with ExitStack() as cleanup:
+            cleanup.enter_context(self._placement)
+            for _, capture in self._captures:
+                cleanup.callback(capture.detach)
+                capture.attach()
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._cleanup.close()
+
+    def step(self, batches: Mapping[str, Any]) -> None:
+        """Run every particle once on its batch and add the blocks to the sums.
+
+        Raises:
+            CompareError: a model failed; the sums hold all batches before this one.
+        """
+        n = self._count(next(iter(batches.values())))
+        blocks = self._stack.begin(n)
+        distinct = {id(batch): batch for batch in batches.values()}
+        # Grad mode is the thread's: never left on across a yield.
+        with torch.no_grad(), eager():
+            moved = {key: to_device(batch, self.device) for key, batch in distinct.items()}
+            for run, capture in self._captures:
+                self._run(run, capture, moved[id(batches[run.model])], n)
+            if self._table is None or self._sums is None:
+                self._table = RowTable(self._captures)
+                self._sums = HsicAccumulator(
+                    self._table.groups, self._table.n_groups, self.device
+                )
+            if blocks:
+                self._table.note_missing(self._stack.missing())
+                self._sums.update(self._stack)
+        self.batches += 1
+        self.samples += n if blocks else 0
+        self._diagnostics.observe(list(distinct.values()), n)
+
+    def _count(self, batch: Any) -> int:
+        n = count(batch)
+        if n is None and self._forward is not None:
+            try:
+                return len(batch)
+            except TypeError:
+                pass
+        if n is None:
+            as_call(batch)  # says what is wrong with it
+            raise TypeError("the batch holds no tensor")
+        return n
+
+    def _run(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
+        try:
+            with self._placement.on_device(run) as placed, capture.recording(n, mask_of(batch)):
+                placed(batch, self._forward)
+        except Exception as error:
+            layer = failed_layer(error, run.root)
+            where = f'model "{run.model}"' + (f', layer "{layer}"' if layer else "")
+            lines = str(error).strip().splitlines()
+            what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+            raise CompareError(
+                f"{where} failed at batch {self.batches + 1}: {what}", model=run.model, layer=layer
+            ) from error
+
+    def result(self, seconds: float) -> CKAResult:
+        """What the finished batches give.
+
+        Raises:
+            CompareError: no batch came.
+        """
+        if self._table is None or self._sums is None:
+            raise CompareError("the loader gave no batches")
+        sums: HsicSums = self._sums.sums()
+        order = np.array(self._table.order, dtype=np.int64)
+        return CKAResult(
+            rows=self._table.models,
+            sums=sums.take(order, np.array(self._table.order_groups, dtype=np.int64)),
+            row_reasons=self._table.reasons(),
+            samples=self.samples,
+            batches=self.batches,
+            warnings=tuple(self._diagnostics.warnings() + self._table.warnings()),
+            provenance={**self._provenance, "seconds": seconds},
+        )
+
+    def good_enough(self, stderr: float) -> bool:
+        """No cell's standard error is above this."""
+        if self._sums is None or self._sums.blocks < 5:
+            return False
+        worst = self.result(0.0).worst_stderr()
+        return worst <= stderr

@@ -1,0 +1,112 @@
+"""One loader for all models, or one loader a model with aligned rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cka_widget.engine.batches import count
+from cka_widget.engine.errors import CompareError
+
+_END = object()
+
+
+class Stream:
+    """Yields, for every step, one batch a model: `{model: batch}`.
+
+    One loader is iterated once and its batch given to every model, whatever its shuffling.
+
+    Attributes:
+        total_batches, total_samples: what the loader promises, or None.
+    """
+
+    def __init__(self, loader: Any, models: list[str], max_batches: int | None) -> None:
+        """Raises TypeError or ValueError where the loader cannot be iterated for the models."""
+        self._models = models
+        self._max = max_batches
+        self._loaders: dict[str | None, Any] = {None: loader}
+        if isinstance(loader, Mapping):
+            if set(loader) != set(models):
+                raise ValueError(
+                    "a mapping of loaders must have the models' names, "
+                    f"{', '.join(models)}, not {', '.join(map(str, loader))}"
+                )
+            self._loaders = {str(name): loader[name] for name in loader}
+        for one in self._loaders.values():
+            if not hasattr(one, "__iter__") and not hasattr(one, "__getitem__"):
+                raise TypeError(
+                    f"the loader is a {type(one).__name__}, which cannot be iterated; "
+                    "give a DataLoader or a list of batches"
+                )
+        self.total_batches = self._promised_batches()
+        self.total_samples = self._promised_samples()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Raises CompareError: a loader failed, or the loaders' lengths differ."""
+        iterators = {name: self._start(one) for name, one in self._loaders.items()}
+        step = 0
+        while self._max is None or step < self._max:
+            found = {name: self._next(it, step) for name, it in iterators.items()}
+            ended = [name for name, batch in found.items() if batch is _END]
+            if ended:
+                if len(ended) < len(found):
+                    raise CompareError(
+                        f'the loader of "{ended[0]}" ended after {step} batches, before the '
+                        "others: loaders of one comparison must give the same rows"
+                    )
+                return
+            self._check_aligned(found, step)
+            yield {model: found.get(model, found.get(None)) for model in self._models}
+            step += 1
+
+    def _start(self, loader: Any) -> Iterator[Any]:
+        try:
+            return iter(loader)
+        except Exception as error:
+            raise CompareError(f"the loader could not start: {_short(error)}") from error
+
+    def _next(self, iterator: Iterator[Any], step: int) -> Any:
+        try:
+            return next(iterator, _END)
+        except Exception as error:
+            raise CompareError(f"the loader failed at batch {step + 1}: {_short(error)}") from error
+
+    def _check_aligned(self, found: dict[str | None, Any], step: int) -> None:
+        sizes = {name: count(batch) for name, batch in found.items()}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{size} for {name}" for name, size in sizes.items())
+            raise CompareError(
+                f"batch {step + 1} has different numbers of samples: {listed}; "
+                "loaders of one comparison must give the same rows"
+            )
+
+    def _promised_batches(self) -> int | None:
+        lengths = [n for n in map(_len, self._loaders.values()) if n is not None]
+        if self._max is not None:
+            lengths.append(self._max)
+        return min(lengths, default=None)
+
+    def _promised_samples(self) -> int | None:
+        found = []
+        for one in self._loaders.values():
+            size, per_batch = _len(getattr(one, "dataset", None)), getattr(one, "batch_size", None)
+            if isinstance(one, (list, tuple)):
+                sizes = [count(batch) for batch in one[: self._max]]
+                if None not in sizes:
+                    found.append(sum(s for s in sizes if s is not None))
+            elif isinstance(per_batch, int) and self.total_batches is not None:
+                whole = self.total_batches * per_batch
+                found.append(whole if size is None else min(size, whole))
+        return min(found, default=None)
+
+
+def _len(thing: Any) -> int | None:
+    try:
+        return len(thing)
+    except (TypeError, NotImplementedError):  # iterable data sets have no length
+        return None
+
+
+def _short(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,139 @@
+"""Which row of the Gram stack is which layer of which particle, once the first batch has run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cka_widget.engine.capture import Capture, Entry
+from cka_widget.engine.layers import split_call
+from cka_widget.engine.particles import Pass
+from cka_widget.engine.result import ModelRows
+
+NEVER_RAN = "never ran"
+SOMETIMES = "did not run in every batch"
+
+
+class RowTable:
+    """Built from what the captures found.
+
+    Attributes:
+        models: layers and particles of every model.
+        groups: for every row of the stack, the number of its (model, layer).
+        order: for every row of the result, its row in the stack, -1 where it has none.
+        order_groups: for every row of the result, the number of its (model, layer).
+    """
+
+    def __init__(self, captures: Sequence[tuple[Pass, Capture]]) -> None:
+        """Raises ValueError: the particles of a model did not run the same layers."""
+        self._captures = captures
+        self._missing: set[int] = set()
+        self._entries: list[Entry | None] = []  # of every row of the result
+        self.order: list[int] = []
+        self.order_groups: list[int] = []
+        by_model: dict[str, list[Capture]] = defaultdict(list)
+        for run, capture in captures:
+            by_model[run.model].append(capture)
+        found, first_group = [], 0
+        for model, passes in by_model.items():
+            rows = self._add_model(model, passes, first_group)
+            first_group += len(rows.layers)
+            found.append(rows)
+        self.models = tuple(found)
+        self.n_groups = first_group
+        self.groups = [0] * (1 + max(self.order, default=-1))
+        for row, group in zip(self.order, self.order_groups, strict=True):
+            if row >= 0:
+                self.groups[row] = group
+
+    def _add_model(self, model: str, passes: list[Capture], first_group: int) -> ModelRows:
+        tables = [_labelled(capture) for capture in passes]
+        labels = list(tables[0])
+        for number, table in enumerate(tables[1:], start=1):
+            if list(table) != labels:
+                differing = sorted(set(table) ^ set(labels)) or ["the order of the layers"]
+                raise ValueError(
+                    f'the particles of model "{model}" ran different layers: particle {number} '
+                    f'differs from particle 0 in "{differing[0]}"; '
+                    "choose layers that run in all of them"
+                )
+        per_pass = max((len(e.rows) for e in tables[0].values() if e), default=1) or 1
+        for table in tables:
+            for particle in range(per_pass):
+                for position, entry in enumerate(table.values()):
+                    rows = entry.rows if entry else []
+                    self.order.append(rows[particle] if particle < len(rows) else -1)
+                    self.order_groups.append(first_group + position)
+                    self._entries.append(entry)
+        aliases, skipped = _other_names(passes[0], tables[0])
+        return ModelRows(model, tuple(labels), len(passes) * per_pass, aliases, skipped)
+
+    def note_missing(self, rows: list[int]) -> None:
+        """These rows of the stack got nothing from a batch."""
+        self._missing.update(rows)
+
+    def reasons(self) -> tuple[str | None, ...]:
+        """For every row of the result why it has no values, as far as the run knows."""
+        found: list[str | None] = []
+        for entry, row in zip(self._entries, self.order, strict=True):
+            if entry is None:
+                found.append(NEVER_RAN)
+            elif entry.reason:
+                found.append(entry.reason)
+            elif row < 0:
+                found.append("its output has no particle axis of this length")
+            else:
+                found.append(SOMETIMES if row in self._missing else None)
+        return tuple(found)
+
+    def warnings(self) -> list[str]:
+        """Layers that were called more often in later batches."""
+        extra = {(run.model, name): None for run, capture in self._captures for name in capture.extra}
+        return [
+            f'Model "{model}", layer "{name}" ran more often in a later batch than in the first: '
+            "the calls beyond the first batch's are left out."
+            for model, name in extra
+        ]
+
+
+def _labelled(capture: Capture) -> dict[str, Entry | None]:
+    """Label -> entry, in the order of the rows; None where a listed layer never ran."""
+    entries = {_label(capture, *entry.shown()): entry for entry in capture.entries.values()}
+    ordered = capture.choice.ordered
+    if not ordered:
+        return {label: entry for label, entry in entries.items() if entry.rows}
+    found: dict[str, Entry | None] = {}
+    for label in ordered:
+        name, call = (label, None) if label in capture.choice.modules else split_call(label)
+        calls = range(1, capture.calls[name] + 1) if call is None else [call]
+        for k in calls:
+            if (entry := capture.entries.get((name, k))) is not None:
+                found[_label(capture, name, k)] = entry
+            else:
+                found[label] = None
+        if not calls:
+            found[label] = None
+    return found
+
+
+def _other_names(
+    capture: Capture, table: dict[str, Entry | None]
+) -> tuple[dict[str, str], dict[str, str]]:
+    aliases, skipped = {}, {}
+    for label, entry in table.items():
+        if entry is not None:
+            for key in ((entry.name, entry.call), *entry.aliases):
+                aliases.setdefault(_label(capture, *key), label)
+    aliases = {name: label for name, label in aliases.items() if name not in table}
+    for entry in capture.entries.values():
+        label = _label(capture, *entry.shown())
+        if label not in table and label not in aliases:
+            skipped[label] = entry.reason or ""
+    for name in capture.choice.modules:
+        if not capture.calls[name] and name not in table:
+            skipped[name] = NEVER_RAN
+    return aliases, skipped
+
+
+def _label(capture: Capture, name: str, call: int) -> str:
+    return name if capture.calls[name] == 1 else f"{name}#{call}"
