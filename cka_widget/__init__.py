@@ -29,9 +29,25 @@ _HOME = {
     "load": "engine.storage",
 }
 
-__all__ = [  # noqa: PLE0604, RUF022
+__all__ = [
+    "CKAExplorer",
+    "CKAResult",
+    "Cell",
+    "CompareError",
+    "Heatmap",
+    "LayerKey",
+    "LayerPicker",
+    "LayerTree",
+    "MinibatchCKA",
+    "Snapshot",
+    "StackedParticles",
     "__version__",
-    *_HOME,
+    "cka",
+    "compare",
+    "concat",
+    "introspect",
+    "iter_compare",
+    "load",
 ]
 
 if TYPE_CHECKING:

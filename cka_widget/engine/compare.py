@@ -161,6 +161,7 @@ def compare(
         stop_at_stderr: stop when no cell's standard error is above this.
         particle_axis: axis of a module's outputs that numbers its particles.
         progress: show a progress bar.
+        options: the above, by name.
 
     Returns:
         `CKAResult`; values are not clamped, undefined cells are NaN with a reason.
@@ -180,5 +181,3 @@ def compare(
     for sentence in result.warnings:
         warnings.warn(sentence, CKAWarning, stacklevel=2)
     return result
-
-

@@ -84,6 +84,7 @@ def as_rows(
     Args:
         output: what the module returned.
         n: number of samples in the batch.
+        mask: (n, tokens), which tokens count.
         reduce: "flatten" keeps every number; "mean" averages over space, or over the tokens that
             `mask` (n, tokens) keeps; "cls" takes the first token, "last" the last one that
             `mask` keeps; a callable maps the tensor (n, ...) to (n, d).
@@ -130,7 +131,7 @@ def flatten(x: Tensor) -> Tensor:
     if x.dim() == 1:
         return x[:, None]
     if not x.is_contiguous():
-        order = sorted(range(1, x.dim()), key=lambda i: -x.stride(i))
+        order = sorted(range(1, x.dim()), key=lambda i: x.stride(i), reverse=True)
         x = x.permute(0, *order)
     return x.reshape(x.shape[0], -1)
 

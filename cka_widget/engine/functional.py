@@ -46,7 +46,7 @@ def cka(
     """
     a, b = _features(x), _features(y)
     if len(a) != len(b):
-        raise ValueError(f"x has {len(a)} samples and y has {len(b)}: rows must be the same samples")
+        raise ValueError(f"x has {len(a)} samples, y has {len(b)}: rows must be the same ones")
     acc = MinibatchCKA(
         kernel=kernel,
         unbiased=unbiased,

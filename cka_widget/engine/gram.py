@@ -15,6 +15,7 @@ def linear_gram_(out: Tensor, x: Tensor, alpha: float = 1.0) -> None:
     Args:
         out: (blocks, m, m), written.
         x: features (blocks, m, d), same dtype.
+        alpha: scale of the whole matrix.
     """
     if out.shape[0] == 1:
         torch.addmm(out[0], x[0], x[0].mT, beta=0, alpha=alpha, out=out[0])
@@ -31,6 +32,7 @@ def centred_gram_(outs: list[tuple[slice, Tensor]], x: Tensor, alpha: float = 1.
     Args:
         outs: for each segment of the batch its samples and its (blocks, m, m) to write.
         x: features (n, d), any floating dtype; centred in float32 or better.
+        alpha: scale of the whole matrix.
 
     Returns:
         Energy of the mean, sum_j mean_j^2, a scalar tensor.

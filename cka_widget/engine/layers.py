@@ -79,7 +79,8 @@ class Choice:
         elif isinstance(layers, str):
             self.modules = {k: m for k, m in named.items() if fnmatchcase(k, layers)}
             if not self.modules:
-                raise ValueError(f'model "{model}": no layer matches "{layers}"{_near(layers, named)}')
+                near = _near(layers, named)
+                raise ValueError(f'model "{model}": no layer matches "{layers}"{near}')
         elif callable(layers):
             self.modules = {k: m for k, m in named.items() if layers(k, m)}
             if not self.modules:

@@ -164,12 +164,7 @@ class CKAResult:
         mine = [(m.name, m.layers, m.n_particles) for m in self.rows]
         if mine != [(m.name, m.layers, m.n_particles) for m in other.rows]:
             raise ValueError("merge needs the same models, particles and layers in both results")
-        for key in ("kernel", "unbiased", "bandwidth", "reduce"):
-            if self.provenance.get(key) != other.provenance.get(key):
-                raise ValueError(
-                    f"merge needs the same {key}: {self.provenance.get(key)!r} and "
-                    f"{other.provenance.get(key)!r}"
-                )
+        self.require_same_options(other, "merge")
         seconds = [r.provenance.get("seconds", 0.0) for r in (self, other)]
         return replace(
             self,
@@ -182,6 +177,13 @@ class CKAResult:
             warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
             provenance={**self.provenance, "seconds": sum(seconds)},
         )
+
+    def require_same_options(self, other: CKAResult, action: str) -> None:
+        """Raises ValueError where the two were computed differently."""
+        for key in ("kernel", "unbiased", "bandwidth", "reduce"):
+            mine, theirs = self.provenance.get(key), other.provenance.get(key)
+            if mine != theirs:
+                raise ValueError(f"{action} needs the same {key} in all: {mine!r} and {theirs!r}")
 
     def save(self, path: Any) -> None:
         """Write one safetensors file, sums included; `cka_widget.load` reads it."""
@@ -260,7 +262,8 @@ class CKAResult:
         a, b = self._model(row_model), self._model(col_model)
         block = full[self._slice(row_model), self._slice(col_model)]
         shape = (a.n_particles, len(a.layers), b.n_particles, len(b.layers))
-        return block.reshape(shape).transpose(0, 2, 1, 3)
+        blocks: Array = block.reshape(shape).transpose(0, 2, 1, 3)
+        return blocks
 
     def _pairs(self, full: Array, row_model: str, col_model: str) -> Array:
         """Particle pairs that count, (pairs, layers, layers)."""
@@ -269,7 +272,8 @@ class CKAResult:
         keep = np.ones((p, q), dtype=bool)
         if row_model == col_model and p > 1:
             np.fill_diagonal(keep, False)
-        return blocks[keep]
+        pairs: Array = blocks[keep]
+        return pairs
 
     def _frame(self, values: Array, row_model: str, col_model: str) -> pd.DataFrame:
         index = pd.Index(self.layers(row_model), name=row_model)
@@ -286,10 +290,10 @@ class CKAResult:
 
     def __repr__(self) -> str:
         models = ", ".join(
-            f"{m.name}" + (f" x{m.n_particles}" if m.n_particles > 1 else "")
+            f"{m.name}"
+            + (f" x{m.n_particles}" if m.n_particles > 1 else "")
             + f" ({len(m.layers)} layers)"
             for m in self.rows
         )
-        bar = "" if self.blocks >= MIN_BLOCKS else f", too few blocks ({self.blocks}) for error bars"
-        return f"CKAResult({models}; {self.samples} samples{bar})"
-
+        few = f", too few blocks ({self.blocks}) for error bars" * (self.blocks < MIN_BLOCKS)
+        return f"CKAResult({models}; {self.samples} samples{few})"

@@ -119,9 +119,7 @@ class Session:
                 self._run(run, capture, moved[id(batches[run.model])], n)
             if self._table is None or self._sums is None:
                 self._table = RowTable(self._captures)
-                self._sums = HsicAccumulator(
-                    self._table.groups, self._table.n_groups, self.device
-                )
+                self._sums = HsicAccumulator(self._table.groups, self._table.n_groups, self.device)
             if blocks:
                 self._table.note_missing(self._stack.missing())
                 self._sums.update(self._stack)

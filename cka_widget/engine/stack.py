@@ -143,7 +143,7 @@ class GramStack:
         scale = self.scales()
         for s in self.segments:
             m = s.size
-            flat = self._segment(s).flatten(2).transpose(0, 1)
+            flat = self._segment(s).view(-1, s.blocks, m * m).transpose(0, 1)
             norm = m * (m - 3) if self.kernel.unbiased else (m - 1) ** 2
             yield torch.bmm(flat, flat.mT).double() * (scale[:, None] * scale / norm), m
 
@@ -217,10 +217,9 @@ class GramStack:
         return self._buffer[row, s.offset : end].view(s.blocks, s.size, s.size)
 
     def _segment(self, s: Segment) -> Tensor:
+        """All rows' Grams, (R, blocks * m^2)."""
         end = s.offset + s.blocks * s.size**2
-        return self._buffer[: len(self.rows), s.offset : end].unflatten(
-            1, (s.blocks, s.size, s.size)
-        )
+        return self._buffer[: len(self.rows), s.offset : end]
 
     def _reserve(self) -> None:
         width = sum(s.blocks * s.size**2 for s in self.segments)

@@ -69,7 +69,8 @@ class HsicSums:
             - cka / root * (by_row + by_row.T)
             + cka**2 / 4 * (square[:, None] + square + 2 * self.dd / root**2)
         )
-        return np.sqrt(np.maximum(total, 0) * self._per_block())
+        found: Array = np.sqrt(np.maximum(total, 0) * self._per_block())
+        return found
 
     def group_stderr(self) -> Array | None:
         """Standard error of the mean CKA over particle pairs, groups x groups; None if single."""
@@ -88,9 +89,7 @@ class HsicSums:
         `groups` are the new rows' groups, under the same numbers as before.
         """
         square = {name: _take(getattr(self, name), rows) for name in ("h", "hh", "hd", "dd")}
-        return HsicSums(
-            self.weight, self.blocks, **square, groups=groups, influence=self.influence
-        )
+        return HsicSums(self.weight, self.blocks, **square, groups=groups, influence=self.influence)
 
     def merge(self, other: HsicSums) -> HsicSums:
         """The same rows over more data: sums add up."""

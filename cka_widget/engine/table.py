@@ -88,7 +88,7 @@ class RowTable:
 
     def warnings(self) -> list[str]:
         """Layers that were called more often in later batches."""
-        extra = {(run.model, name): None for run, capture in self._captures for name in capture.extra}
+        extra = {(run.model, name): 0 for run, capture in self._captures for name in capture.extra}
         return [
             f'Model "{model}", layer "{name}" ran more often in a later batch than in the first: '
             "the calls beyond the first batch's are left out."
@@ -119,7 +119,8 @@ def _labelled(capture: Capture) -> dict[str, Entry | None]:
 def _other_names(
     capture: Capture, table: dict[str, Entry | None]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    aliases, skipped = {}, {}
+    aliases: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for label, entry in table.items():
         if entry is not None:
             for key in ((entry.name, entry.call), *entry.aliases):
