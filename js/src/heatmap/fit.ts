@@ -1,0 +1,51 @@
+export type Measure = (text: string) => number;
+
+/** The longest shortening of a text, with its middle left out, that is not wider than `width`; "" where none is. */
+export function shorten(text: string, width: number, measure: Measure): string {
+  if (measure(text) <= width) return text;
+  let lo = 0;
+  let hi = text.length - 1;
+  while (lo < hi) {
+    const mid = (lo + hi + 1) >> 1;
+    if (measure(middle(text, mid)) <= width) lo = mid;
+    else hi = mid - 1;
+  }
+  return lo > 0 ? middle(text, lo) : "";
+}
+
+/** Keeps `keep` characters, the end with the odd one: the end of a layer's name tells more than its start. */
+function middle(text: string, keep: number): string {
+  const chars = [...text];
+  const tail = Math.ceil(keep / 2);
+  return chars.slice(0, keep - tail).join("") + "…" + chars.slice(chars.length - tail).join("");
+}
+
+/**
+ * Which of the labels first..last can be drawn, each `pitch` pixels from the next, no two nearer than `least`
+ * pixels. Those in `ranked` are kept before the others, in their order; those in `focus` push neighbours out
+ * without moving the rest, so that labels hold still under a moving pointer.
+ */
+export function thin(
+  first: number,
+  last: number,
+  pitch: number,
+  least: number,
+  ranked: Iterable<number>,
+  focus: readonly number[] = [],
+): number[] {
+  if (pitch >= least) return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i);
+  const gap = Math.ceil(least / pitch);
+  const taken = new Uint8Array(Math.max(0, last - first + 1));
+  let kept: number[] = [];
+  const keep = (i: number) => {
+    if (i < first || i > last || taken[i - first]) return;
+    kept.push(i);
+    taken.fill(1, Math.max(0, i - gap + 1 - first), Math.min(last, i + gap - 1) - first + 1);
+  };
+  for (const i of ranked) keep(i);
+  for (let i = first; i <= last; i++) keep(i);
+  for (const i of focus) {
+    if (i >= first && i <= last) kept = [...kept.filter((k) => Math.abs(k - i) >= gap), i];
+  }
+  return kept.sort((a, b) => a - b);
+}
