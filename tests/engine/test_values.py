@@ -1,0 +1,206 @@
+"""Every cell against float64 clones, where libraries are silently wrong and where not."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from checks import TOLERANCE, assert_complete, check, largest_error, run
+from oracles import reference_compare
+from torch import nn
+
+
+@pytest.mark.parametrize("hsic_batch_size", [None, 8])
+def test_all_layers_of_resnets_with_in_place_relus(hsic_batch_size: int | None) -> None:
+    models = {"18": zoo.resnet18(), "34": zoo.resnet34()}
+    batches = zoo.images(64, 16, 16)
+    reference = reference_compare(models, batches)
+    result = run(models, batches, hsic_batch_size=hsic_batch_size)
+    assert_complete(result, reference)
+    assert len(result.layers("18")) >= 55
+    assert len(result.layers("34")) >= 100
+    error = largest_error(result, reference, [("18", "34")], block=hsic_batch_size)
+    assert error <= TOLERANCE
+
+
+def test_against_itself_and_transposed() -> None:
+    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1, depth=3)}, zoo.vectors()
+    result = check(models, batches)
+    np.testing.assert_array_equal(result.matrix("a", "b"), result.matrix("b", "a").T)
+    np.testing.assert_allclose(np.diag(result.matrix("a", "a")), 1.0, atol=1e-6)
+
+
+def test_in_place_operations() -> None:
+    result = check({"a": zoo.seeded(zoo.InPlaceChain)}, zoo.vectors())
+    assert result.layers("a") == ["lin", "bn", "relu", "out", "(output)"]
+    assert result.matrix("a", "a").loc["bn", "relu"] < 0.99
+
+
+def test_call_order_unlike_registration_order() -> None:
+    result = check({"a": zoo.seeded(zoo.Backwards)}, zoo.vectors())
+    assert result.layers("a") == ["first", "second", "head"]
+
+
+def test_a_module_called_several_times_gives_a_row_a_call() -> None:
+    result = check({"a": zoo.seeded(zoo.CalledTwice, times=2)}, zoo.vectors())
+    labels = ["stem", "act#1", "step#1", "act#2", "step#2", "act#3", "head"]
+    assert result.layers("a") == labels
+
+
+def test_a_module_under_two_names() -> None:
+    result = check({"a": zoo.seeded(zoo.SharedModule)}, zoo.vectors())
+    assert result.layers("a") == ["encode#1", "encode#2", "head"]
+
+
+def test_containers_and_their_last_children_are_one_row() -> None:
+    result = check({"a": zoo.seeded(zoo.Nested)}, zoo.vectors())
+    assert result.layers("a") == ["body.inner.0", "body", "tail.0", "tail", "(output)"]
+
+
+def test_layers_that_never_ran_are_no_rows() -> None:
+    result = check({"a": zoo.seeded(zoo.NeverCalled)}, zoo.vectors())
+    assert result.layers("a") == ["steps.0", "steps.1", "steps.2", "head"]
+
+
+def test_deep_nests_are_one_row() -> None:
+    assert check({"a": zoo.Deep(60)}, zoo.vectors()).layers("a") == ["nest"]
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 10.0, 100.0, 1000.0])
+def test_feature_means_far_from_zero(mean: float) -> None:
+    models = {"a": zoo.seeded(zoo.Shifted, mean), "b": zoo.seeded(zoo.Shifted, -mean, seed=1)}
+    check(models, zoo.vectors(256, batch=64))
+
+
+def test_a_mean_that_appears_after_the_first_batch() -> None:
+    batches = zoo.vectors(64, batch=16)
+    batches[2:] = [batch + 300.0 for batch in batches[2:]]
+    check({"a": zoo.seeded(zoo.CalledTwice), "b": zoo.mlp(1)}, batches)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1e6, 1e15])
+def test_scales_far_from_one(scale: float) -> None:
+    model = nn.Sequential(zoo.seeded(nn.Linear, 8, 6), zoo.Returns(lambda x: x * scale))
+    result = check({"a": model, "b": zoo.mlp(1)}, zoo.vectors())
+    assert result.matrix("a", "a").iat[0, 1] == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_precisions(dtype: torch.dtype) -> None:
+    """The oracle is fed the same rounded activations."""
+    models = {"a": zoo.mlp(0).to(dtype), "b": zoo.seeded(zoo.Shifted, 10.0).to(dtype)}
+    check(models, [batch.to(dtype) for batch in zoo.vectors(64, batch=32)])
+
+
+def test_a_half_precision_resnet() -> None:
+    models = {"a": zoo.resnet18(0, width=4).bfloat16(), "b": zoo.resnet18(1, width=4).bfloat16()}
+    check(models, [batch.bfloat16() for batch in zoo.images(32, 8, 16)])
+
+
+def test_models_of_different_precision() -> None:
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(0).double()}
+    call = lambda model, batch: model(batch.to(next(model.parameters()).dtype))  # noqa: E731
+    result = check(models, zoo.vectors(), forward=call)
+    np.testing.assert_allclose(np.diag(result.matrix("a", "b")), 1.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_last_batches_of_few_samples(last: int) -> None:
+    batches = list(zoo.vectors(32 + last, batch=32 + last)[0].split(16))
+    assert len(batches[-1]) == last
+    result = check({"a": zoo.mlp(0), "b": zoo.mlp(1)}, batches)
+    assert result.samples == 32
+    assert result.blocks == 2
+
+
+def test_batches_of_unequal_size_weigh_by_their_samples() -> None:
+    data = zoo.vectors(60, batch=60)[0]
+    check({"a": zoo.mlp(0), "b": zoo.mlp(1)}, list(data.split([30, 8, 5, 17])))
+
+
+@pytest.mark.parametrize("size", [4, 5, 7, 16, 100])
+def test_hsic_batches(size: int) -> None:
+    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors(75, batch=32)
+    result = run(models, batches, hsic_batch_size=size)
+    assert largest_error(result, reference_compare(models, batches), block=size) <= TOLERANCE
+    assert result.samples == 75
+
+
+def test_biased_on_request() -> None:
+    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors()
+    result = run(models, batches, unbiased=False)
+    assert largest_error(result, reference_compare(models, batches), unbiased=False) <= TOLERANCE
+    assert (result.matrix("a", "b") > run(models, batches).matrix("a", "b")).all(axis=None)
+
+
+def test_every_type_of_output() -> None:
+    result = check({"a": zoo.seeded(zoo.Outputs)}, zoo.vectors())
+    names = ["lin", "tuple", "none_first", "dict", "dataclass", "model_output", "(output)"]
+    assert result.layers("a") == names
+
+
+def test_tokens_and_attention() -> None:
+    models = {"a": zoo.encoder(2), "b": zoo.seeded(zoo.Attention)}
+    result = check(models, zoo.tokens(48, batch=12))
+    assert "attention" in result.layers("b")
+    assert "layers.1" in result.layers("a") or "layers" in result.layers("a")
+
+
+def test_tokens_are_features_not_samples() -> None:
+    batches = zoo.tokens(48, batch=12)
+    result = run({"a": zoo.seeded(zoo.Attention)}, batches)
+    assert result.samples == 48
+
+
+def test_recurrent_layers_batch_first_and_time_first() -> None:
+    model = zoo.seeded(zoo.Recurrent)
+
+    def rows(tensor: torch.Tensor) -> np.ndarray:
+        """The oracle turns time-first outputs (7, n, 6) by their known length."""
+        tensor = tensor.double()
+        tensor = tensor.transpose(0, 1) if tensor.shape[0] == 7 else tensor
+        return tensor.flatten(1).clone().numpy()
+
+    batches = zoo.tokens(48, length=7, batch=12)
+    reference = reference_compare({"a": model}, batches, rows=rows)
+    result = run({"a": model}, batches)
+    assert result.layers("a") == ["first", "second", "head"]
+    assert largest_error(result, reference) <= TOLERANCE
+
+
+def test_memory_layouts() -> None:
+    model = zoo.seeded(zoo.Layouts)
+    result = check({"a": model}, zoo.images(48, 8, 16))
+    assert set(result.layers("a")) >= {"last", "turned", "strided", "flipped", "expanded"}
+
+
+def test_a_channels_last_model() -> None:
+    plain, turned = zoo.resnet18(0, width=4), zoo.resnet18(0, width=4)
+    turned.to(memory_format=torch.channels_last)
+    batches = [b.contiguous(memory_format=torch.channels_last) for b in zoo.images(32, 8, 16)]
+    result = check({"a": plain, "b": turned}, batches)
+    np.testing.assert_allclose(np.diag(result.matrix("a", "b")), 1.0, atol=1e-4)
+
+
+def test_three_models_are_one_table() -> None:
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1, depth=1), "c": zoo.mlp(2, depth=3)}
+    result = check(models, zoo.vectors())
+    for a, b in itertools.permutations(models, 2):
+        alone = run({a: models[a], b: models[b]}, zoo.vectors())
+        np.testing.assert_allclose(result.matrix(a, b), alone.matrix(a, b), atol=1e-6)
+
+
+def test_values_are_not_clamped() -> None:
+    """Unrelated features have an unbiased CKA around zero, on both sides of it."""
+    layers = {
+        f"{i}": nn.Sequential(
+            zoo.Returns(lambda x, i=i: torch.sin(1e3 * (i + 1) * x + i)[:, i : i + 1])
+        )
+        for i in range(8)
+    }
+    result = run(layers, zoo.vectors(64, batch=16))
+    off = [result.matrix(a, b).iat[0, 0] for a, b in itertools.combinations(layers, 2)]
+    assert min(off) < 0 < max(off)
