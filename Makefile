@@ -24,7 +24,7 @@ help:
 	echo "make test   lint, types, JavaScript, Python, notebook and browser tests"
 
 demo: install js
-	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call fail,JupyterLab did not start.)
+	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call fail,JupyterLab ended with an error (see above).)
 
 test: lint types test-js browser
 	echo "== Python, notebook and browser tests"
