@@ -23,7 +23,7 @@ class Heatmap(anywidget.AnyWidget):
     """A matrix of scores with the error of each, drawn on a canvas.
 
     The matrix travels as little-endian float32, row-major: the score at (r, c) belongs to
-    `row_labels[r]` and `col_labels[c]`. NaN is a cell without a score; it is drawn hatched, with the
+    `row_labels[r]` and `col_labels[c]`. NaN is a cell without a score: it is hatched, with the
     reason in its tooltip. `version` rises last with each write: observe it, not the parts.
 
     Args:
