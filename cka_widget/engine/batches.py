@@ -109,7 +109,12 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return map_tensors(batch, lambda t: t.to(device, non_blocking=t.is_pinned()))
 
 
-def head(batch: Any, k: int) -> Any:
-    """The first k samples of a batch; tensors without that many rows stay as they are."""
+def rows(batch: Any, start: int, stop: int) -> Any:
+    """Some samples of a batch; tensors without a row for each sample stay as they are."""
     n = count(batch)
-    return map_tensors(batch, lambda t: t[:k] if t.dim() and len(t) == n else t)
+    return map_tensors(batch, lambda t: t[start:stop] if t.dim() and len(t) == n else t)
+
+
+def head(batch: Any, k: int) -> Any:
+    """The first k samples of a batch."""
+    return rows(batch, 0, k)

@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.features import Reduce, as_rows, main_tensor
 from cka_widget.engine.layers import OUTPUT, Choice
+from cka_widget.engine.particles import Pass
 from cka_widget.engine.stack import GramStack
 
 
@@ -41,23 +42,20 @@ class Capture:
 
     def __init__(
         self,
-        root: nn.Module,
+        run: Pass,
         choice: Choice,
         stack: GramStack,
-        *,
         reduce: Reduce = "flatten",
-        particle_axis: int | None = None,
     ) -> None:
         self.choice = choice
         self.entries: dict[tuple[str, int], Entry] = {}
         self.extra: set[str] = set()  # modules that later ran more often than on the first batch
         self.calls: Counter[str] = Counter()
         self.found = False
-        self._root = root
         self._stack = stack
         self._reduce = reduce
-        self._axis = particle_axis
-        self._time_first = any(getattr(m, "batch_first", None) is False for m in root.modules())
+        self._axis = run.particle_axis
+        self._time_first = any(getattr(m, "batch_first", None) is False for m in run.root.modules())
         self._dropped: set[tuple[str, int]] = set()
         self._handles: dict[str, RemovableHandle] = {}
         self._thread: int | None = None

@@ -171,9 +171,10 @@ def compare(
             the partial result.
         TypeError, ValueError: arguments that cannot work, before anything runs.
     """
+    run = iter_compare(models, loader, **options)
     snapshot = None
     with tqdm(disable=not progress, unit=" samples", desc="CKA") as bar:
-        for snapshot in iter_compare(models, loader, **options):
+        for snapshot in run:
             bar.total = snapshot.total_samples
             bar.update(snapshot.samples - bar.n)
     assert snapshot is not None  # the last snapshot always comes

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cka_widget.engine.batches import Forward, as_call, count, mask_of, to_device
+from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows, to_device
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
@@ -21,7 +21,7 @@ from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.particles import Pass, as_passes
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.result import CKAResult
-from cka_widget.engine.stack import GramStack, Kernel
+from cka_widget.engine.stack import GramStack, Kernel, split
 from cka_widget.engine.sums import HsicSums
 from cka_widget.engine.table import RowTable
 
@@ -64,36 +64,45 @@ class Session:
             name: choose([p.root for p in runs], layers_of(layers, name), name)
             for name, runs in passes.items()
         }
-        capacity = sum(len(c.modules) for found in choices.values() for c in found)
-        self._stack = GramStack(kernel, hsic_batch_size, self.device, capacity=capacity)
-        self._captures: list[tuple[Pass, Capture]] = [
-            (
-                run,
-                Capture(
-                    run.root,
-                    choice,
-                    self._stack,
-                    reduce=reduce,
-                    particle_axis=run.particle_axis,
-                ),
-            )
+        self._passes = [
+            (run, choice)
             for name, runs in passes.items()
             for run, choice in zip(runs, choices[name], strict=True)
         ]
-        self._placement = Placement([run for run, _ in self._captures], self.device)
+        self._reduce = reduce
+        self._hsic_batch_size = hsic_batch_size
+        self._placement = Placement([run for run, _ in self._passes], self.device)
         self._diagnostics = Diagnostics(kernel.min_samples)
         self._table: RowTable | None = None
         self._sums: HsicAccumulator | None = None
+        self._limit: int | None = None  # samples that fit the device's memory at once
+        self._notes: list[str] = []
         self._cleanup = ExitStack()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Empty captures, before the first batch or after one that did not fit."""
+        capacity = sum(len(choice.modules) for _, choice in self._passes)
+        self._stack = GramStack(self._kernel, self._hsic_batch_size, self.device, capacity=capacity)
+        self._captures = [
+            (run, Capture(run, choice, self._stack, self._reduce)) for run, choice in self._passes
+        ]
 
     def __enter__(self) -> Session:
         with ExitStack() as cleanup:
             cleanup.enter_context(self._placement)
-            for _, capture in self._captures:
-                cleanup.callback(capture.detach)
-                capture.attach()
+            cleanup.callback(self._detach)
+            self._attach()
             self._cleanup = cleanup.pop_all()
         return self
+
+    def _attach(self) -> None:
+        for _, capture in self._captures:
+            capture.attach()
+
+    def _detach(self) -> None:
+        for _, capture in self._captures:
+            capture.detach()
 
     def __exit__(
         self,
@@ -110,6 +119,43 @@ class Session:
             CompareError: a model failed; the sums hold all batches before this one.
         """
         n = self._count(next(iter(batches.values())))
+        self._take(batches, n)
+        self.batches += 1
+        self.samples += n if n >= self._kernel.min_samples else 0
+        self._diagnostics.observe(list({id(b): b for b in batches.values()}.values()), n)
+
+    def _take(self, batches: Mapping[str, Any], n: int) -> None:
+        """Run the batch, in equal pieces where it does not fit the device's memory."""
+        pieces = split(n, self._limit, self._kernel.min_samples)
+        if sum(s.blocks for s in pieces) > 1:
+            for start, stop in (bounds for s in pieces for bounds in s.bounds()):
+                piece = {name: rows(batch, start, stop) for name, batch in batches.items()}
+                self._take(piece, stop - start)
+            return
+        try:
+            self._run_all(batches, n)
+        except CompareError as error:
+            smaller = n // 2
+            out_of_memory = isinstance(error.__cause__, torch.OutOfMemoryError)
+            if not out_of_memory or smaller < self._kernel.min_samples:
+                raise
+            self._limit = smaller
+        else:
+            return
+        # Outside the handler: the error's traceback would keep the failed pass's tensors alive.
+        self._notes = [
+            f"A batch did not fit the memory of {self.device}: batches were cut into at most "
+            f"{smaller} samples."
+        ]
+        if self._table is None:
+            self._detach()
+            self._prepare()
+            self._attach()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._take(batches, n)
+
+    def _run_all(self, batches: Mapping[str, Any], n: int) -> None:
         blocks = self._stack.begin(n)
         distinct = {id(batch): batch for batch in batches.values()}
         # Grad mode is the thread's: never left on across a yield.
@@ -123,9 +169,6 @@ class Session:
             if blocks:
                 self._table.note_missing(self._stack.missing())
                 self._sums.update(self._stack)
-        self.batches += 1
-        self.samples += n if blocks else 0
-        self._diagnostics.observe(list(distinct.values()), n)
 
     def _count(self, batch: Any) -> int:
         n = count(batch)
@@ -168,7 +211,7 @@ class Session:
             row_reasons=self._table.reasons(),
             samples=self.samples,
             batches=self.batches,
-            warnings=tuple(self._diagnostics.warnings() + self._table.warnings()),
+            warnings=tuple(self._diagnostics.warnings() + self._table.warnings() + self._notes),
             provenance={**self._provenance, "seconds": seconds},
         )
 
@@ -176,5 +219,4 @@ class Session:
         """No cell's standard error is above this."""
         if self._sums is None or self._sums.blocks < 5:
             return False
-        worst = self.result(0.0).worst_stderr()
-        return worst <= stderr
+        return self.result(0.0).worst_stderr() <= stderr

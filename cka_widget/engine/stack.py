@@ -49,6 +49,11 @@ class Segment(NamedTuple):
     size: int
     offset: int  # of the first Gram's first number in a row of the stack
 
+    def bounds(self) -> list[tuple[int, int]]:
+        """First sample and end of every block."""
+        starts = range(self.samples.start, self.samples.stop, self.size)
+        return [(start, start + self.size) for start in starts]
+
 
 def split(n: int, hsic_batch_size: int | None, min_samples: int) -> list[Segment]:
     """Cut n samples into near-equal blocks of at most `hsic_batch_size`, none left out."""
