@@ -1,0 +1,185 @@
+"""What cannot be computed is NaN with a reason in words; the rest of the table stays right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from checks import TOLERANCE, largest_error, run
+from oracles import reference_compare
+from torch import nn
+
+from cka_widget.engine.compare import compare
+from cka_widget.engine.errors import CKAWarning
+
+
+def test_a_dead_layer() -> None:
+    models, batches = {"a": zoo.seeded(zoo.Dead), "b": zoo.mlp(1)}, zoo.vectors()
+    result = run(models, batches)
+    reference = reference_compare(models, batches)
+    assert largest_error(result, reference) <= TOLERANCE
+    assert result.matrix("a", "b").loc["dead"].isna().all()
+    assert result.why("a", "b", "dead", "0") == "a dead: always the same output"
+    assert result.why("b", "a", "0", "dead") == "a dead: always the same output"
+    assert result.why("a", "b", "lin", "0") is None
+    reasons = dict(zip(result.layers("a"), result.reasons("a"), strict=True))
+    assert reasons["dead"] == reasons["relu"] == "always the same output"
+    assert reasons["lin"] is None
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, -1.5, 1e-3, 12345.678, 1e8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_any_constant_is_constant(constant: float, dtype: torch.dtype) -> None:
+    model = nn.Sequential(
+        zoo.seeded(nn.Linear, 8, 6), zoo.Returns(lambda x: torch.full((len(x), 37), constant))
+    )
+    model = model.to(dtype)
+    result = run({"a": model}, [b.to(dtype) for b in zoo.vectors(70, batch=23)])
+    assert result.why("a", "a", "1", "0") == "a 1: always the same output"
+
+
+@pytest.mark.parametrize("mean", [1.0, 1e4, 1e8])
+def test_a_constant_feature_by_a_kernel(mean: float) -> None:
+    """Rounding in a linear map must not make a constant input look informative."""
+    model = nn.Sequential(
+        zoo.Returns(lambda x: torch.full((len(x), 33), mean)), zoo.seeded(nn.Linear, 33, 65)
+    )
+    result = run({"a": model, "b": zoo.mlp()}, zoo.vectors(100, batch=25))
+    assert result.why("a", "b", "1", "0") == "a 1: always the same output"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_nan_and_inf_stay_in_their_layer(value: float) -> None:
+    models, batches = {"a": zoo.seeded(zoo.MakesNaN, value), "b": zoo.mlp(1)}, zoo.vectors()
+    result = run(models, batches)
+    assert largest_error(result, reference_compare(models, batches)) <= TOLERANCE
+    assert result.why("a", "b", "bad", "0") == "a bad: its output holds NaN or infinite values"
+    assert result.matrix("a", "b").drop(index="bad").notna().all(axis=None)
+
+
+def test_one_nan_in_a_late_batch() -> None:
+    batches = zoo.vectors(64, batch=16)
+    batches[2] = batches[2].clone()
+    batches[2][5] = 50.0
+    model = nn.Sequential(
+        zoo.seeded(nn.Linear, 8, 6),
+        zoo.Returns(lambda x: torch.where(x.abs() > 5.0, torch.nan, x)),
+        zoo.Returns(lambda x: x.nan_to_num(0.0)),
+    )
+    result = run({"a": model}, batches)
+    assert [bool(model[:2](b).isnan().any()) for b in batches] == [False, False, True, False]
+    assert "NaN" in result.why("a", "a", "1", "0")
+    assert result.why("a", "a", "0", "2") is None
+
+
+def test_overflow_of_half_precision_outputs() -> None:
+    """Outputs near float16's largest number give finite scores."""
+    model = nn.Sequential(zoo.seeded(nn.Linear, 8, 6), zoo.Returns(lambda x: x * 2e4)).half()
+    models, batches = {"a": model}, [b.half() for b in zoo.vectors()]
+    reference = reference_compare(models, batches)
+    assert np.isfinite(reference.features["a", 0, "1"][0]).all()
+    assert largest_error(run(models, batches), reference) <= TOLERANCE
+
+
+def test_what_has_no_rows_is_refused_in_words() -> None:
+    names = ["lin", "words", "scalar", "nothing", "ids", "waves"]
+    result = run({"a": zoo.seeded(zoo.Text)}, zoo.vectors(), layers=names)
+    reasons = dict(zip(result.layers("a"), result.reasons("a"), strict=True))
+    assert reasons["lin"] is None
+    assert reasons["words"] == "its output holds no tensor (str)"
+    assert reasons["nothing"] == "its output holds no tensor (NoneType)"
+    assert "no rows" in reasons["scalar"]
+    assert "int64" in reasons["ids"]
+    assert "complex64" in reasons["waves"]
+    assert result.matrix("a", "a").loc["words"].isna().all()
+
+
+def test_what_has_no_rows_is_left_out_of_all_layers() -> None:
+    result = run({"a": zoo.seeded(zoo.Text)}, zoo.vectors())
+    assert result.layers("a") == ["lin", "(output)"]
+
+
+def test_chosen_layers_that_never_ran() -> None:
+    result = run({"a": zoo.seeded(zoo.NeverCalled)}, zoo.vectors(), layers=["aux.0", "head"])
+    assert result.layers("a") == ["aux.0", "head"]
+    assert result.reasons("a") == ["never ran", None]
+    assert result.why("a", "a", "aux.0", "head") == "a aux.0: never ran"
+
+
+def test_a_layer_that_runs_in_some_batches_only() -> None:
+    batches = zoo.vectors(64, batch=16)
+    batches[0][0, 0], batches[1][0, 0] = 1.0, -1.0  # two calls, then one
+    result = run({"a": zoo.seeded(zoo.DataDependent)}, batches)
+    assert result.why("a", "a", "step#2", "stem") == "a step#2: did not run in every batch"
+    assert result.why("a", "a", "step#1", "stem") is None
+
+
+def test_calls_beyond_the_first_batchs_are_said() -> None:
+    batches = zoo.vectors(64, batch=16)
+    batches[0][0, 0], batches[1][0, 0] = -1.0, 1.0  # one call, then two
+    result = run({"a": zoo.seeded(zoo.DataDependent)}, batches)
+    assert any('"step" ran more often' in sentence for sentence in result.warnings)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_fewer_than_four_samples(n: int) -> None:
+    with pytest.warns(CKAWarning, match=f"Only {n} samples"):
+        result = compare({"a": zoo.mlp()}, zoo.vectors(n, batch=n), progress=False)
+    assert result.matrix("a", "a").isna().all(axis=None)
+    assert result.why("a", "a", "0", "2") == "a 0: too few samples"
+    assert result.blocks == 0
+
+
+def test_a_small_first_batch_does_not_spoil_what_follows() -> None:
+    data = zoo.vectors(34, batch=34)[0]
+    batches = list(data.split([2, 16, 16]))
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
+    result = run(models, batches)
+    assert largest_error(result, reference_compare(models, batches)) <= TOLERANCE
+    assert result.samples == 32
+
+
+def test_many_small_batches_are_warned_about() -> None:
+    data = zoo.vectors(40, batch=40)[0]
+    result = run({"a": zoo.mlp()}, list(data.split([16, 3, 16, 3, 2])))
+    assert any("3 of 5 batches" in sentence for sentence in result.warnings)
+    assert not run({"a": zoo.mlp()}, list(data.split(8))).warnings
+
+
+def test_batches_sorted_by_class_are_warned_about() -> None:
+    data = zoo.vectors(120, batch=120)[0]
+    labels = torch.arange(3).repeat_interleave(40)
+    mixed = labels[torch.randperm(120, generator=torch.Generator().manual_seed(0))]
+
+    def batches(y: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return list(zip(data.split(20), y.split(20), strict=True))
+
+    with pytest.warns(CKAWarning, match="sorted by class"):
+        compare({"a": zoo.mlp()}, batches(labels), progress=False)
+    assert not run({"a": zoo.mlp()}, batches(mixed)).warnings
+
+
+def test_misspelt_layers_offer_the_nearest_name() -> None:
+    models = {"net": zoo.resnet18()}
+    with pytest.raises(ValueError, match=r'"net" has no layer "layer1.0.con1".*"layer1.0.conv1"'):
+        run(models, zoo.images(), layers=["layer1.0.con1"])
+    with pytest.raises(ValueError, match="no layer matches"):
+        run(models, zoo.images(), layers="nothing.*")
+    with pytest.raises(ValueError, match="predicate chose no layer"):
+        run(models, zoo.images(), layers=lambda name, module: False)
+    with pytest.raises(ValueError, match='names "nat"'):
+        run(models, zoo.images(), layers={"nat": None})
+
+
+def test_unknown_names_in_a_result() -> None:
+    result = run({"a": zoo.mlp()}, zoo.vectors())
+    with pytest.raises(KeyError, match='no model "b"'):
+        result.matrix("a", "b")
+    with pytest.raises(KeyError, match='no layer "nope"'):
+        result.particles("a", "a", row="nope", col="0")
+
+
+def test_an_empty_loader() -> None:
+    with pytest.raises(RuntimeError, match="no batches"):
+        run({"a": zoo.mlp()}, [])
