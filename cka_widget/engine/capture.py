@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections import Counter
@@ -190,7 +191,8 @@ def failed_layer(error: BaseException, root: nn.Module) -> str | None:
 def eager() -> Iterator[None]:
     """Run compiled code as written, so that hooks fire (pytorch issue 117758)."""
     stance = getattr(getattr(torch, "compiler", None), "set_stance", None)
-    if stance is None:  # torch < 2.6
+    # The stance imports torch._dynamo, seconds that are spent already where something is compiled.
+    if stance is None or "torch._dynamo" not in sys.modules:  # torch < 2.6 has no stance
         yield
         return
     with stance("force_eager"):
