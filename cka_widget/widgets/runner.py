@@ -12,8 +12,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import torch_settings
-from .coalesce import Coalescer
+from cka_widget.widgets import torch_settings
+from cka_widget.widgets.coalesce import Coalescer
 
 RUNNING = ("running", "paused")
 ENDED = ("done", "cancelled", "failed")

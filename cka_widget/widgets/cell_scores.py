@@ -1,0 +1,200 @@
+"""Everything behind one cell of the heatmap, as arrays: what the drill-down draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.widgets.particle_stats import (
+    OddOne,
+    angular_distance,
+    classical_mds,
+    odd_ones_out,
+    pair_mask,
+)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the score runs along one model's depth, the other side being held at its layer."""
+
+    model: str
+    layers: list[str]
+    scores: np.ndarray
+    """(particles of `model`, layers): each particle's mean over its partners."""
+    mean: np.ndarray
+    spread: np.ndarray
+    """Standard deviation over particle pairs; zeros for single models."""
+    error: np.ndarray
+    here: int
+    """Index of the selected layer."""
+
+
+@dataclass(frozen=True)
+class CellScores:
+    """One cell: value, error bar, and the particles that made it."""
+
+    cell: Cell
+    value: float
+    error: float
+    reason: str | None
+    scores: np.ndarray
+    """(row particles, column particles)."""
+    errors: np.ndarray
+    pairs: np.ndarray
+    """Mask of the entries that are averaged in `value`."""
+    odd: list[OddOne]
+
+    @property
+    def one_ensemble(self) -> bool:
+        """Both sides are particles of the same model."""
+        return self.cell.row.model == self.cell.col.model
+
+    @property
+    def single(self) -> bool:
+        """No ensemble on either side: there is nothing to compare between particles."""
+        return self.scores.size == 1
+
+    @property
+    def pair_scores(self) -> np.ndarray:
+        """The scores that are averaged, flat, undefined ones left out."""
+        scores = self.scores[self.pairs]
+        return scores[np.isfinite(scores)]
+
+    def is_odd(self, row: int, col: int) -> bool:
+        """Whether the pair involves a particle that stands out."""
+        return any(
+            odd.index == (row if odd.axis == "row" else col)
+            or (self.one_ensemble and odd.index in (row, col))
+            for odd in self.odd
+        )
+
+    def name(self, axis: str, index: int) -> str:
+        """As in "deep CNN #3"."""
+        return f"{(self.cell.row if axis == 'row' else self.cell.col).model} #{index}"
+
+
+def cell_scores(result: Any, cell: Cell) -> CellScores:
+    """Collect what `result` (a CKAResult) knows of `cell`.
+
+    Raises:
+        KeyError: the result has no such layer.
+    """
+    row, col = cell
+    names = (row.model, col.model)
+    scores = _particles(result, row, col)
+    errors = result.particles_stderr(*names, row=row.layer, col=col.layer).to_numpy(float)
+    same = row.model == col.model
+    value = float(result.matrix(*names).at[row.layer, col.layer])
+    # In one ensemble at two layers, (i, j) and (j, i) are different pairs, (i, i) is none.
+    many = len(scores) > 1
+    if same and many and row.layer != col.layer:
+        pairs = ~np.eye(len(scores), dtype=bool)
+    else:
+        pairs = pair_mask(scores.shape, same and many)
+    judged = (scores + scores.T) / 2 if same else scores
+    return CellScores(
+        cell,
+        value,
+        float(result.stderr(*names).at[row.layer, col.layer]),
+        None if np.isfinite(value) else result.why(*names, row.layer, col.layer),
+        scores,
+        errors,
+        pairs,
+        odd_ones_out(judged, same=same, stderr=errors),
+    )
+
+
+def _particles(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
+    return result.particles(row.model, col.model, row=row.layer, col=col.layer).to_numpy(float)
+
+
+def profiles(result: Any, cell: Cell) -> tuple[Profile, Profile]:
+    """The score along the columns at the selected row, and along the rows at the column."""
+    return _profile(result, cell.row, cell.col), _profile(result, cell.col, cell.row)
+
+
+def _profile(result: Any, held: LayerKey, moving: LayerKey) -> Profile:
+    layers = list(result.layers(moving.model))
+    own = held.model == moving.model
+    scores = []
+    for layer in layers:
+        block = _particles(result, held, LayerKey(moving.model, layer))
+        if own and len(block) > 1:
+            block = np.where(np.eye(len(block), dtype=bool), np.nan, block)
+        scores.append(_mean(block))
+    mean = result.matrix(held.model, moving.model).loc[held.layer].to_numpy(float)
+    spread = result.spread(held.model, moving.model).loc[held.layer].to_numpy(float)
+    error = result.stderr(held.model, moving.model).loc[held.layer].to_numpy(float)
+    return Profile(
+        moving.model,
+        layers,
+        np.array(scores).T,
+        mean,
+        np.nan_to_num(spread),
+        error,
+        layers.index(moving.layer),
+    )
+
+
+def _mean(block: np.ndarray) -> np.ndarray:
+    """Mean of each column over its finite entries; NaN where there are none."""
+    finite = np.isfinite(block)
+    number = finite.sum(0)
+    total = np.where(finite, block, 0).sum(0)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class Within:
+    """Pair scores inside one ensemble at the cell's layer."""
+
+    key: LayerKey
+    scores: np.ndarray
+
+
+def within(result: Any, cell: Cell) -> list[Within]:
+    """Pairs inside each ensemble, to hold beside the pairs between two ensembles."""
+    if cell.row.model == cell.col.model:
+        return []
+    found = []
+    for key in cell:
+        if result.n_particles(key.model) > 1:
+            block = _particles(result, key, key)
+            scores = block[pair_mask(block.shape, True)]
+            found.append(Within(key, scores[np.isfinite(scores)]))
+    return found
+
+
+@dataclass(frozen=True)
+class ParticleMap:
+    """Planar coordinates of the row's particles, then of the column's."""
+
+    coords: np.ndarray
+    split: int
+    """Number of the row's particles; with one ensemble at one layer there are no others."""
+    share: float
+    """Share of the squared distances that the plane holds, 0 to 1."""
+
+
+def particle_map(result: Any, data: CellScores) -> ParticleMap | None:
+    """Classical MDS on arccos(CKA); None with fewer than three particles."""
+    row, col = data.cell
+    if row == col:
+        similarity = data.scores.copy()
+    else:
+        similarity = np.block(
+            [
+                [_particles(result, row, row), data.scores],
+                [data.scores.T, _particles(result, col, col)],
+            ]
+        )
+    split = len(data.scores)
+    if len(similarity) < 3 or data.single:
+        return None
+    np.fill_diagonal(similarity, np.where(np.isfinite(np.diag(similarity)), 1.0, np.nan))
+    coords, share = classical_mds(angular_distance(similarity))
+    return ParticleMap(coords, split, share)

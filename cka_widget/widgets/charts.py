@@ -1,0 +1,220 @@
+"""The drill-down's small charts. Figures are made once; an update writes its marks' data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import bqplot as bq
+import numpy as np
+
+from cka_widget.widgets.cell_scores import CellScores, ParticleMap, Profile, Within
+from cka_widget.widgets.format import shorten
+from cka_widget.widgets.style import color
+
+NOTHING = np.array([np.nan])
+
+
+def _figure(marks: list, axes: list, height: int, left: int, bottom: int = 24) -> bq.Figure:
+    figure = bq.Figure(
+        marks=marks,
+        axes=axes,
+        fig_margin={"top": 8, "bottom": bottom, "left": left, "right": 14},
+        background_style={"fill": "transparent"},
+        padding_x=0.0,
+        padding_y=0.0,
+        animation_duration=0,
+        layout={"height": f"{height}px", "width": "100%", "min_width": "0"},
+    )
+    if figure.has_trait("display_toolbar"):
+        figure.display_toolbar = False
+    figure.add_class("cka-chart")
+    return figure
+
+
+def _set(mark: bq.Mark, **values: object) -> None:
+    with mark.hold_sync():
+        for name, value in values.items():
+            setattr(mark, name, value)
+
+
+def _reach(*arrays: np.ndarray) -> tuple[float, float]:
+    """0 to 1, or as far beyond as the finite data go (unbiased scores may leave the interval)."""
+    flat = np.concatenate([np.ravel(a) for a in arrays]) if arrays else np.zeros(0)
+    flat = flat[np.isfinite(flat)]
+    low, high = (flat.min(), flat.max()) if flat.size else (0.0, 1.0)
+    return (np.floor(low * 10) / 10 if low < -0.02 else 0.0), max(1.0, float(high))
+
+
+class PairScores:
+    """Every pair's score as a dot: the cell's own pairs, then those within each ensemble."""
+
+    def __init__(self) -> None:
+        self.x, self.y = bq.LinearScale(min=0, max=1), bq.LinearScale(min=0, max=1)
+        scales = {"x": self.x, "y": self.y}
+        dots = {"scales": scales, "default_size": 32, "stroke": "transparent"}
+        self.pairs = bq.Scatter(x=NOTHING, y=NOTHING, colors=[color("a")], **dots)
+        self.odd = bq.Scatter(x=NOTHING, y=NOTHING, colors=[color("odd")], **dots)
+        self.inner = [
+            bq.Scatter(x=NOTHING, y=NOTHING, colors=[color("muted")], **dots) for _ in range(2)
+        ]
+        for mark in (self.pairs, self.odd, *self.inner):
+            mark.default_opacities = [0.75]
+        self.mean = bq.Lines(
+            x=[0, 0], y=[0, 0], scales=scales, colors=[color("text")], stroke_width=1.6
+        )
+        self.x_axis = bq.Axis(
+            scale=self.x, tick_format=".2f", num_ticks=5, grid_lines="none", color=color("line")
+        )
+        self.y_axis = bq.Axis(
+            scale=self.y, orientation="vertical", grid_lines="none", tick_values=[], tick_labels={}
+        )
+        self.y_axis.color = "transparent"
+        self.figure = _figure(
+            [self.mean, *self.inner, self.pairs, self.odd], [self.x_axis, self.y_axis], 104, 62
+        )
+
+    def update(self, data: CellScores, inner: Sequence[Within], slots: tuple[str, str]) -> None:
+        """Draw one cell's pairs, and the pairs within each ensemble below them."""
+        rows, cols = np.nonzero(data.pairs & np.isfinite(data.scores))
+        values = data.scores[rows, cols]
+        odd = np.array([data.is_odd(i, j) for i, j in zip(rows, cols, strict=True)], bool)
+        lanes = 1 + len(inner)
+        # The row's particle gives the height within the lane: a column of dots is one partner.
+        heights = lanes - 0.85 + 0.7 * (1 - (rows + 0.5) / len(data.scores))
+        _set(self.pairs, x=_some(values[~odd]), y=_some(heights[~odd]))
+        _set(self.odd, x=_some(values[odd]), y=_some(heights[odd]))
+        ticks = {lanes - 0.5: "between" if inner else "pairs"}
+        for lane, mark in enumerate(self.inner):
+            group = inner[lane] if lane < len(inner) else None
+            scores = group.scores if group else np.zeros(0)
+            at = lanes - 2 - lane
+            spread = at + 0.15 + 0.7 * (np.arange(len(scores)) * 0.618 % 1)
+            _set(mark, x=_some(scores), y=_some(spread))
+            if group:
+                mark.colors = [color(slots[0] if group.key == data.cell.row else slots[1])]
+                ticks[at + 0.5] = shorten(group.key.model, 9)
+        low, high = _reach(values, *(group.scores for group in inner))
+        _set(self.x, min=low, max=high)
+        self.y.max = float(lanes)
+        self.y_axis.tick_values = list(ticks)
+        self.y_axis.tick_labels = {str(at): text for at, text in ticks.items()}
+        _set(self.mean, x=[data.value] * 2, y=[lanes - 1.0, lanes - 0.02])
+        self.figure.layout.height = f"{54 + 34 * max(lanes, 1)}px"
+
+
+class DepthProfile:
+    """Score against depth: mean and spread of all pairs, one thin line a particle."""
+
+    def __init__(self) -> None:
+        self.x, self.y = bq.LinearScale(min=0, max=1), bq.LinearScale(min=0, max=1)
+        scales = {"x": self.x, "y": self.y}
+        self.band = bq.Lines(
+            x=[0, 1], y=[[0, 0], [0, 0]], scales=scales, fill="between", stroke_width=0,
+            fill_opacities=[0.18], opacities=[0, 0],
+        )  # fmt: skip
+        self.each = bq.Lines(x=[0, 1], y=[0, 0], scales=scales, stroke_width=1)
+        self.mean = bq.Lines(x=[0, 1], y=[0, 0], scales=scales, stroke_width=2)
+        self.odd = bq.Lines(
+            x=[0, 1], y=[[np.nan] * 2], scales=scales, stroke_width=1.4, line_style="dashed",
+            colors=[color("odd")],
+        )  # fmt: skip
+        self.here = bq.Scatter(
+            x=NOTHING, y=NOTHING, scales=scales, colors=[color("pick")], default_size=56
+        )
+        self.x_axis = bq.Axis(scale=self.x, grid_lines="none", color=color("line"))
+        self.x_axis.tick_style = {"font-size": "11px"}
+        self.y_axis = bq.Axis(
+            scale=self.y, orientation="vertical", tick_values=[0, 0.5, 1], tick_format=".1f",
+            grid_color=color("line"), color="transparent",
+        )  # fmt: skip
+        self.figure = _figure(
+            [self.band, self.each, self.mean, self.odd, self.here],
+            [self.x_axis, self.y_axis],
+            150,
+            30,
+        )
+
+    def update(self, profile: Profile, odd: Sequence[int], slot: str) -> None:
+        """Draw one profile; `odd` are the particles of this axis that stand out."""
+        steps = np.arange(len(profile.layers), dtype=float)
+        if len(steps) == 1:  # a line needs two points
+            steps = np.array([0.0, 1.0])
+            profile = _doubled(profile)
+        usual = [i for i in range(len(profile.scores)) if i not in odd]
+        many = len(profile.scores) > 1
+        width = profile.spread if profile.spread.any() else np.nan_to_num(profile.error)
+        last = float(steps[-1])
+        _set(self.band, x=steps, y=np.array([profile.mean - width, profile.mean + width]),
+             fill_colors=[color(slot)], colors=[color(slot)])  # fmt: skip
+        thin = profile.scores[usual] if many and usual else np.full((1, len(steps)), np.nan)
+        _set(self.each, x=steps, y=thin, colors=[color(slot)], opacities=[0.3] * len(thin))
+        _set(self.mean, x=steps, y=profile.mean, colors=[color(slot)])
+        dashed = profile.scores[list(odd)] if odd else np.full((1, len(steps)), np.nan)
+        _set(self.odd, x=steps, y=dashed, colors=[color("odd")] * len(dashed))
+        _set(self.here, x=np.array([float(profile.here)]), y=profile.mean[[profile.here]])
+        low, high = _reach(profile.mean, profile.scores)
+        _set(self.y, min=low, max=high + 0.03)
+        _set(self.x, min=0.0, max=last)
+        ends = {"0": shorten(profile.layers[0], 16), f"{last:.0f}": shorten(profile.layers[-1], 16)}
+        _set(self.x_axis, tick_values=[0.0, last], tick_labels=ends)
+
+
+class ParticlePlane:
+    """The particles on a plane: near each other where their representations are alike."""
+
+    ASPECT = 1.9
+
+    def __init__(self) -> None:
+        self.x, self.y = bq.LinearScale(min=-1, max=1), bq.LinearScale(min=-1, max=1)
+        scales = {"x": self.x, "y": self.y}
+        style = {"scales": scales, "default_size": 52, "stroke": "transparent"}
+        names = {"display_names": True, "names": [""], "apply_clip": False}
+        self.groups = [
+            bq.Scatter(x=NOTHING, y=NOTHING, marker=marker, **style, **names)
+            for marker in ("circle", "diamond")
+        ]
+        self.figure = _figure(list(self.groups), [], 190, 14, 12)
+        self.figure.min_aspect_ratio = self.figure.max_aspect_ratio = self.ASPECT
+
+    def update(
+        self, plane: ParticleMap, odd: Sequence[Sequence[int]], slots: Sequence[str]
+    ) -> None:
+        """Draw the map; `odd` lists the particles of the row and of the column that stand out."""
+        parts = plane.coords[: plane.split], plane.coords[plane.split :]
+        for mark, coords, flagged, slot in zip(self.groups, parts, odd, slots, strict=True):
+            tints = [color("odd" if i in flagged else slot) for i in range(len(coords))]
+            _set(
+                mark,
+                x=coords[:, 0] if len(coords) else NOTHING,
+                y=coords[:, 1] if len(coords) else NOTHING,
+                names=[f"#{i}" for i in range(len(coords))] or [""],
+                colors=tints or [color(slot)],
+            )
+        finite = plane.coords[np.isfinite(plane.coords).all(1)]
+        middle = (finite.max(0) + finite.min(0)) / 2 if len(finite) else np.zeros(2)
+        half = np.ptp(finite, axis=0) / 2 if len(finite) else np.ones(2)
+        # One unit is as long on both axes, or the picture would invent distances.
+        tall = max(half[1], half[0] / self.ASPECT, 0.02) * 1.25
+        _set(
+            self.x,
+            min=float(middle[0] - tall * self.ASPECT),
+            max=float(middle[0] + tall * self.ASPECT),
+        )
+        _set(self.y, min=float(middle[1] - tall), max=float(middle[1] + tall))
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    return values if len(values) else NOTHING
+
+
+def _doubled(profile: Profile) -> Profile:
+    two = [0, 0]
+    return Profile(
+        profile.model,
+        profile.layers,
+        profile.scores[:, two],
+        profile.mean[two],
+        profile.spread[two],
+        profile.error[two],
+        0,
+    )

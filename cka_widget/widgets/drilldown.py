@@ -1,0 +1,210 @@
+"""What lies behind the selected cell: its particles, their scores, the run along the depth."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from cka_widget.engine.keys import Cell
+from cka_widget.widgets.cell_scores import CellScores, cell_scores, particle_map, profiles, within
+from cka_widget.widgets.charts import DepthProfile, PairScores, ParticlePlane
+from cka_widget.widgets.format import plural, plus_minus, score, shorten, tag
+from cka_widget.widgets.heatmap import Heatmap
+from cka_widget.widgets.particle_stats import similarity_order
+
+MAX_TABLE = 400
+NOTHING = (
+    '<div class="cka-none"><b>No cell selected</b><span>Click a cell of the heatmap, or move with '
+    "the arrow keys, to see what lies behind its score.</span></div>"
+)
+WAITING = (
+    '<div class="cka-none"><b>Nothing to show yet</b><span>Once the run has begun, a click on a '
+    "cell of the heatmap shows the particles behind its score.</span></div>"
+)
+
+
+class DrillDown(widgets.VBox):
+    """The panel of one cell. Its views are made once; `show` writes their data."""
+
+    def __init__(self, theme: str = "auto") -> None:
+        self._shown: tuple[Any, Cell, tuple[str, str]] | None = None
+        self.header = widgets.HTML(WAITING)
+        self.matrix = Heatmap(compact=True, annotate=True, brackets=False, theme=theme)
+        self.sort = widgets.Checkbox(value=False, description="ordered by similarity", indent=False)
+        self.sort.observe(lambda _: self._draw_matrix(), "value")
+        self.odd = widgets.HTML()
+        self.pairs, self.plane = PairScores(), ParticlePlane()
+        self.along_col, self.along_row = DepthProfile(), DepthProfile()
+        self.titles = {name: widgets.HTML() for name in ("pairs", "col", "row", "plane")}
+        self.table = widgets.HTML()
+        folded = widgets.Accordion(children=[self.table], selected_index=None)
+        folded.set_title(0, "table of pairs")
+        self._panels = {
+            "matrix": _panel(self.matrix, self.sort, self.odd),
+            "pairs": _panel(self.titles["pairs"], self.pairs.figure),
+            "col": _panel(self.titles["col"], self.along_col.figure),
+            "row": _panel(self.titles["row"], self.along_row.figure),
+            "plane": _panel(self.titles["plane"], self.plane.figure),
+            "table": _panel(folded),
+        }
+        panels = widgets.VBox(list(self._panels.values()))
+        panels.add_class("cka-panels")
+        super().__init__([self.header, panels])
+        self.add_class("cka-drill")
+        self._show_panels()
+
+    @property
+    def theme(self) -> str:
+        """Theme of the matrix; the charts follow it by the style sheet."""
+        return self.matrix.theme
+
+    @theme.setter
+    def theme(self, theme: str) -> None:
+        self.matrix.theme = theme
+
+    def clear(self, waiting: bool = False) -> None:
+        """Say that no cell is selected (or, when `waiting`, that there is nothing to select)."""
+        self._shown = None
+        self.header.value = WAITING if waiting else NOTHING
+        self._show_panels()
+
+    def show(self, result: Any, cell: Cell, slots: tuple[str, str] = ("a", "b")) -> None:
+        """Draw `cell` of `result`; `slots` are the palette slots of its row and column model."""
+        data = cell_scores(result, cell)
+        self._shown = (data, cell, slots)
+        self.header.value = _header(data, slots)
+        along_col, along_row = profiles(result, cell)
+        odd_rows, odd_cols = _odd(data)
+        self.titles["col"].value = _title(f"along {along_col.model}'s depth")
+        self.titles["row"].value = _title(
+            f"along {along_row.model}'s depth" + (", the other way" if data.one_ensemble else "")
+        )
+        self.along_col.update(along_col, odd_cols, slots[1])
+        self.along_row.update(along_row, odd_rows, slots[0])
+        shown = {"col", "row"} if cell.row != cell.col else {"col"}
+        if not data.single:
+            shown |= {"matrix", "pairs", "table"}
+            self._draw_matrix()
+            self.odd.value = _odd_sentence(data)
+            self.titles["pairs"].value = _title("pair scores")
+            self.pairs.update(data, within(result, cell), slots)
+            self.table.value = _table(data)
+            plane = particle_map(result, data)
+            if plane is not None:
+                shown.add("plane")
+                self.titles["plane"].value = _title("map of the particles", _map_note(data))
+                self.plane.update(plane, (odd_rows, odd_cols), slots)
+        self._show_panels(shown)
+
+    def _draw_matrix(self) -> None:
+        if self._shown is None:
+            return
+        data, cell, slots = self._shown
+        rows, cols = data.scores.shape
+        order = (list(range(rows)), list(range(cols)))
+        if self.sort.value:
+            same = data.one_ensemble
+            judged = (data.scores + data.scores.T) / 2 if same else data.scores
+            order = similarity_order(judged, same=same)
+        values = data.scores.copy()
+        if data.one_ensemble and cell.row == cell.col:
+            np.fill_diagonal(values, np.nan)
+        odd_rows, odd_cols = _odd(data)
+        pick = np.ix_(*order)
+        with self.matrix.hold_sync():
+            self.matrix.set_labels([f"#{i}" for i in order[0]], [f"#{i}" for i in order[1]])
+            self.matrix.row_name, self.matrix.col_name = cell.row.model, cell.col.model
+            self.matrix.row_color, self.matrix.col_color = slots
+            self.matrix.flag_rows = [k for k, i in enumerate(order[0]) if i in odd_rows]
+            self.matrix.flag_cols = [k for k, i in enumerate(order[1]) if i in odd_cols]
+            self.matrix.reason = "a particle against itself" if data.one_ensemble else ""
+            self.matrix.set_data(values[pick], data.errors[pick])
+
+    def _show_panels(self, shown: set[str] | None = None) -> None:
+        for name, panel in self._panels.items():
+            (panel.remove_class if name in (shown or ()) else panel.add_class)("cka-hidden")
+
+
+def _panel(*children: widgets.Widget) -> widgets.VBox:
+    panel = widgets.VBox(list(children))
+    panel.add_class("cka-panel")
+    return panel
+
+
+def _title(text: str, note: str = "") -> str:
+    return f"<h4>{escape(text)}{' ' + tag('span', note, class_='cka-muted') if note else ''}</h4>"
+
+
+def _odd(data: CellScores) -> tuple[list[int], list[int]]:
+    rows = [odd.index for odd in data.odd if odd.axis == "row"]
+    cols = [odd.index for odd in data.odd if odd.axis == "col"]
+    return (rows, rows) if data.one_ensemble else (rows, cols)
+
+
+def _header(data: CellScores, slots: tuple[str, str]) -> str:
+    first, second = (
+        tag("b", key.layer, class_=f"cka-{slot}", title=key.model)
+        for key, slot in zip(data.cell, slots, strict=True)
+    )
+    title = (
+        f'<div class="cka-cell-title">{first} <span class="cka-muted">against</span> {second}</div>'
+    )
+    parts = [tag("strong", score(data.value, data.error))]
+    sure = np.isfinite(data.error)
+    if np.isfinite(data.value):
+        parts.append(tag("span", plus_minus(data.error) if sure else "no error bar yet"))
+    if not data.single:
+        parts.append(tag("span", plural(int(data.pairs.sum()), "particle pair")))
+    number = f'<div class="cka-score{"" if sure else " cka-unsure"}">{"".join(parts)}</div>'
+    return title + number + (tag("div", data.reason, class_="cka-muted") if data.reason else "")
+
+
+def _odd_sentence(data: CellScores) -> str:
+    if data.odd:
+        first = data.odd[0]
+        names = [tag("b", data.name(odd.axis, odd.index)) for odd in data.odd[:3]]
+        text = f"{names[0]} is the odd one out"
+        if len(names) > 1:
+            text = f"{', '.join(names[:-1])} and {names[-1]} stand out"
+        return (
+            f'<div class="cka-callout cka-alarm">{text}: {score(first.score)} where the others '
+            f"have {score(first.others)}</div>"
+        )
+    scores = data.pair_scores
+    if len(scores) < 3:
+        return ""
+    low, high = score(scores.min()), score(scores.max())
+    between = f"all pairs have {low}" if low == high else f"pairs lie between {low} and {high}"
+    return tag("div", f"No particle stands out: {between}.", class_="cka-callout")
+
+
+def _map_note(data: CellScores) -> str:
+    row, col = data.cell
+    if row == col:
+        return "near is alike"
+    return f"● {shorten(row.layer, 14)}  ◆ {shorten(col.layer, 14)}"
+
+
+def _table(data: CellScores) -> str:
+    rows = []
+    found = np.argwhere(data.pairs)
+    for i, j in found[:MAX_TABLE]:
+        value, error = data.scores[i, j], data.errors[i, j]
+        mark = ' class="cka-odd"' if data.is_odd(i, j) else ""
+        text = f"{score(value, error)} {plus_minus(error)}".strip()
+        rows.append(f"<tr{mark}><td>#{i}</td><td>#{j}</td><td>{escape(text)}</td></tr>")
+    row, col = data.cell
+    head = "".join(tag("th", text) for text in (row.model, col.model, "CKA"))
+    call = (
+        f"explorer.result.particles({row.model!r}, {col.model!r}, "
+        f"row={row.layer!r}, col={col.layer!r})"
+    )
+    rest = len(found) - MAX_TABLE
+    more = tag("div", f"and {plural(rest, 'more pair')}", class_="cka-muted") if rest > 0 else ""
+    return (
+        f'<div class="cka-table" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>{more}{tag('code', call, class_='cka-code')}"
+    )

@@ -1,0 +1,444 @@
+"""CKAExplorer: pickers, heatmap and drill-down around one run, joined by traits alone."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+import traitlets as t
+
+from cka_widget.engine.compare import Snapshot, iter_compare
+from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.engine.placement import pick_device
+from cka_widget.widgets import picture
+from cka_widget.widgets.guard import serialise
+from cka_widget.widgets.plan import plan_html
+from cka_widget.widgets.runner import ENDED, STATES, Failure, Progress, Runner
+from cka_widget.widgets.shown import (
+    VALUE_NAMES,
+    Axis,
+    axis,
+    cell_at,
+    matrices,
+    not_computed,
+    pair_at,
+)
+from cka_widget.widgets.study import Study
+from cka_widget.widgets.views import Views
+
+
+class CKAExplorer(widgets.VBox):
+    """Compare two models, or two ensembles, layer by layer; it displays itself.
+
+    Args:
+        models: name -> module, or a sequence of modules for an ensemble. One entry is compared
+            with itself; of more than two, any two at a time.
+        loader: batches, or name -> loader; see `cka_widget.compare`.
+        layers: which layers are ticked at first; None ticks every distinct output.
+        forward: how a batch becomes a call, `forward(model, batch)`.
+        height: height in pixels; None grows with the content.
+        theme: "auto", "light" or "dark".
+        stop_at_stderr: call the result done when no cell's standard error is above this.
+        **options: the other options of `cka_widget.compare` (reduce, kernel, device, ...).
+
+    Attributes:
+        selection: the pinned `Cell`, by names; None for none. Set it, observe it, link it.
+        hover: the `Cell` under the pointer, or None.
+        layers: model name -> names of the ticked modules.
+        pair: (row model, column model) on screen.
+        metric: "mean", "spread" or "stderr".
+        state: "idle", "running", "paused", "done", "cancelled" or "failed".
+        progress: share of the data that is through, 0 to 1.
+        result: the `CKAResult` so far, live; None before the first batch.
+    """
+
+    selection = t.Any(None, allow_none=True)
+    hover = t.Any(None, allow_none=True)
+    layers = t.Dict()
+    pair = t.Tuple(t.Unicode(), t.Unicode())
+    metric = t.Enum(tuple(VALUE_NAMES), "mean")
+    theme = t.Enum(("auto", "light", "dark"), "auto")
+    stop_at_stderr = t.Float(None, allow_none=True)
+    state = t.Enum(STATES, "idle", read_only=True)
+    progress = t.Float(0.0, read_only=True)
+    result = t.Any(None, allow_none=True, read_only=True)
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        loader: Any,
+        *,
+        layers: Any = None,
+        forward: Any = None,
+        height: int | None = None,
+        theme: str = "auto",
+        stop_at_stderr: float | None = None,
+        **options: Any,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._study = Study(models, loader, layers, forward, options)
+        self._options = {"forward": forward, **options}
+        self._runner = Runner(self._publish, self._enter_state)
+        self._status, self._base, self._ran = Progress(), None, None
+        self._axes: tuple[Axis, Axis] | None = None
+        self._values = np.zeros((0, 0))
+        self._placing = False
+        kinds = {
+            "PNG": ("cka.png", lambda: picture.png(self._picture())),
+            "SVG": ("cka.svg", lambda: picture.svg(self._picture())),
+            "CSV": ("cka.csv", lambda: self.result.to_frame().to_csv(index=False).encode()),
+        }
+        self._views = Views(self._study.trees, self._study.particles, kinds, theme)
+        names = self._study.names
+        super().__init__(
+            self._views.children,
+            layers=self._study.start,
+            pair=(names[0], names[min(1, len(names) - 1)]),
+            theme=theme,
+            stop_at_stderr=stop_at_stderr,
+        )
+        self.add_class("cka-explorer")
+        if height:
+            self.layout.height = f"{height}px"
+            self.add_class("cka-fixed")
+        self._join()
+        self._enter_state("idle")
+        for widget in self._views.everything():
+            serialise(widget, self._lock)
+
+    @property
+    def heatmap(self) -> widgets.DOMWidget:
+        """The heatmap; it stands alone as a widget of its own too."""
+        return self._views.heatmap
+
+    @property
+    def pickers(self) -> dict[str, widgets.DOMWidget]:
+        """Model name -> its layer picker; each stands alone too."""
+        return self._views.pickers
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why the last run failed: a sentence and the traceback; None if it did not."""
+        return self._runner.failure
+
+    # the run ----------------------------------------------------------------------------------
+    def run(self, block: bool | None = None) -> None:
+        """Stream the data once through every model; what the Run button does.
+
+        Args:
+            block: stay here until the end; None does so where updates from another thread do
+                not reach the page (Colab).
+
+        Raises:
+            ValueError: a model on screen has no layer ticked.
+            RuntimeError: a run is under way.
+        """
+        for name in self.pair:
+            if not self.layers[name]:
+                raise ValueError(f'tick at least one layer of "{name}" first')
+        self._start(None, self._study.loader, self._study.request(self.layers), block)
+
+    def add_data(self, loader: Any, block: bool | None = None) -> None:
+        """Go on from the present result with more data, the layers of its run.
+
+        Raises:
+            ValueError: there is no result yet.
+            RuntimeError: a run is under way.
+        """
+        if self.result is None:
+            raise ValueError("there is no result to add to: call run() first")
+        self._start(self.result, loader, self._ran, block)
+
+    def _start(self, base: Any, loader: Any, layers: Any, block: bool | None) -> None:
+        if self.state in ("running", "paused"):
+            raise RuntimeError("a run is under way: wait for it, or cancel it first")
+        self._base, self._ran, self._status = base, layers, Progress()
+        goal, models = self.stop_at_stderr, {name: self._study.models[name] for name in layers}
+
+        def iterate() -> Iterator[Snapshot]:
+            return iter_compare(models, loader, layers=layers, stop_at_stderr=goal, **self._options)
+
+        self._runner.start(iterate, block=_on_colab() if block is None else block)
+
+    def pause(self) -> None:
+        """Stop before the next batch; nothing is lost."""
+        self._runner.pause()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._runner.resume()
+
+    def cancel(self) -> None:
+        """End before the next batch; the partial result stays."""
+        self._runner.cancel()
+
+    def finish(self) -> None:
+        """End before the next batch as done: the result is good enough."""
+        self._runner.finish()
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Block until the run has ended, for scripts and nbconvert.
+
+        Args:
+            timeout: seconds after which to come back anyway.
+
+        Returns:
+            The state then.
+        """
+        self._runner.wait(timeout)
+        return self.state
+
+    def _publish(self, progress: Progress, result: Any) -> None:
+        if result is not None and self._base is not None:
+            result = self._base.merge(result)
+        with self._lock:
+            self._status = progress
+            self.set_trait("progress", progress.fraction or 0.0)
+            if result is not None:
+                self.set_trait("result", result)
+                self._draw()
+            self._show_status()
+            goal = self.stop_at_stderr
+            if goal and result is not None and 0 <= result.worst_stderr() <= goal:
+                self._runner.finish()
+
+    def _enter_state(self, state: str) -> None:
+        with self._lock:
+            self._views.heatmap.settled = state in ENDED
+            if state == "done":
+                self.set_trait("progress", 1.0)
+            self.set_trait("state", state)
+            self._views.header.show_state(state, self.result is not None)
+            self._views.line.speak(state, self.failure)
+            self._show_status()
+            self._draw()
+
+    # drawing: always under the lock -------------------------------------------------------------
+    def _draw(self) -> None:
+        views, (row, col) = self._views, self.pair
+        slots = self._slots()
+        views.show_pair(row, col, slots, self._study.on_screen(self.pair))
+        views.show_empty(self.result is None)
+        if self.result is None:
+            views.plan.value = plan_html(self._study.plan(self.layers), row, col, self.state)
+            views.drill.clear(waiting=True)
+            return
+        axes = self._axis(row), self._axis(col)
+        self._values, errors = matrices(self.result, *axes, self.metric)
+        heatmap = views.heatmap
+        with heatmap.hold_sync():
+            if axes != self._axes:
+                self._axes = axes
+                heatmap.set_labels(
+                    axes[0].layers, axes[1].layers,
+                    row_info=axes[0].info, col_info=axes[1].info,
+                    row_reasons=axes[0].reasons, col_reasons=axes[1].reasons,
+                )  # fmt: skip
+                heatmap.row_name, heatmap.col_name = row, col
+                heatmap.row_color, heatmap.col_color = slots[row], slots[col]
+            heatmap.value_name = VALUE_NAMES[self.metric]
+            heatmap.auto_range = self.metric != "mean" or views.toolbar.range.value
+            heatmap.set_data(self._values, errors)
+            self._place_selection()
+        views.show_legend(self._values, *axes, self._missing(row, col))
+        self._draw_cell()
+
+    def _draw_cell(self) -> None:
+        if self.result is None:
+            return
+        cell = self.selection
+        if cell is None or not all(self._has(key) for key in cell):
+            self._views.drill.clear()
+        else:
+            slots = self._slots()
+            sides = slots[cell.row.model], slots[cell.col.model]
+            self._views.drill.show(self.result, cell, sides)
+
+    def _has(self, key: LayerKey) -> bool:
+        return key.model in self.result.models and key.layer in self.result.layers(key.model)
+
+    def _axis(self, model: str) -> Axis:
+        study = self._study
+        everything = list(self.layers[model]) == study.defaults[model]
+        return axis(self.result, study.trees[model], model, self.layers[model], everything)
+
+    def _missing(self, *models: str) -> list[str]:
+        return [
+            f"{model} {name}"
+            for model in dict.fromkeys(models)
+            for name in not_computed(
+                self.result.layers(model), self.layers[model], self._study.aliases[model]
+            )
+        ]
+
+    def _slots(self) -> dict[str, str]:
+        names = self._study.names
+        first = names[0] if len(names) < 3 else self.pair[0]
+        return {name: "a" if name == first else "b" for name in names}
+
+    def _show_status(self) -> None:
+        worst = float("nan")
+        if self.result is not None:
+            errors = self.result.stderr(*self.pair).to_numpy(float)
+            worst = float(np.max(errors, initial=-np.inf, where=np.isfinite(errors)))
+        self._views.line.show(self.state, self._status, worst, self._setting())
+        self._views.line.note(getattr(self.result, "warnings", ()), self.failure)
+
+    def _setting(self) -> str:
+        options = self._options
+        block = options.get("hsic_batch_size")
+        return " · ".join(
+            filter(
+                None,
+                (
+                    self._status.device or str(pick_device(options.get("device"))),
+                    f"{'unbiased' if options.get('unbiased', True) else 'biased'}, "
+                    f"{options.get('kernel', 'linear')}",
+                    f"HSIC batch {block}" if block else "",
+                ),
+            )
+        )
+
+    # joining the views by traits -----------------------------------------------------------------
+    def _join(self) -> None:
+        views, bar, header = self._views, self._views.toolbar, self._views.header
+        for button in (header.run, views.plan_run):
+            button.on_click(lambda _: self._run_clicked())
+        header.pause.on_click(lambda _: self.resume() if self.state == "paused" else self.pause())
+        header.cancel.on_click(lambda _: self.cancel())
+        header.enough.on_click(lambda _: self.finish())
+        header.export.on_click(lambda _: views.menu.toggle())
+        for source, target in (
+            ((self, "metric"), (bar.metric, "value")),
+            ((bar.best, "value"), (views.heatmap, "best_match")),
+            ((bar.colormap, "value"), (views.heatmap, "colormap")),
+            ((bar.origin, "value"), (views.heatmap, "origin")),
+        ):
+            t.link(source, target)
+        for view in (views.heatmap, views.drill.matrix, *views.pickers.values()):
+            t.dlink((self, "theme"), (view, "theme"))
+        for name, picker in views.pickers.items():
+            picker.checked = list(self.layers[name])
+            picker.observe(partial(self._picked, name), "checked")
+        bar.pair.observe(lambda change: self.set_trait("pair", change["new"]), "value")
+        for side in (bar.rows, bar.cols):
+            side.observe(lambda _: self._pair_chosen(), "value")
+        bar.range.observe(lambda _: self._redraw(), "value")
+        views.heatmap.observe(self._pinned, "selected")
+        views.heatmap.observe(self._hovered, "hovered")
+        self._show_pair_controls()
+
+    def _pair_chosen(self) -> None:
+        self.pair = (self._views.toolbar.rows.value, self._views.toolbar.cols.value)
+
+    def _run_clicked(self) -> None:
+        try:
+            self.run()
+        except (ValueError, RuntimeError) as error:
+            self._views.line.note([str(error)])
+
+    def _redraw(self) -> None:
+        with self._lock:
+            self._draw()
+
+    def _picked(self, name: str, change: Any) -> None:
+        self.layers = {**self.layers, name: list(change["new"])}
+
+    def _pinned(self, change: Any) -> None:
+        if not self._placing and self._axes is not None:
+            self.selection = cell_at(*self._axes, change["new"])
+
+    def _hovered(self, change: Any) -> None:
+        if self._axes is not None:
+            self.hover = cell_at(*self._axes, change["new"])
+
+    def _place_selection(self) -> None:
+        self._placing = True
+        try:
+            if self._axes is not None:
+                self._views.heatmap.selected = pair_at(*self._axes, self.selection)
+        finally:
+            self._placing = False
+
+    @t.validate("selection", "hover")
+    def _valid_cell(self, proposal: Any) -> Cell | None:
+        return self._study.cell(proposal["value"], self.result)
+
+    @t.validate("layers")
+    def _valid_layers(self, proposal: Any) -> dict[str, list[str]]:
+        return self._study.choice(proposal["value"], getattr(self, "layers", {}))
+
+    @t.validate("pair")
+    def _valid_pair(self, proposal: Any) -> tuple[str, str]:
+        for name in proposal["value"]:
+            if name not in self._study.names:
+                raise t.TraitError(f'no model "{name}"; there are {", ".join(self._study.names)}')
+        return proposal["value"]
+
+    @t.observe("selection")
+    def _move_selection(self, change: Any) -> None:
+        with self._lock:
+            cell = change["new"]
+            models = tuple(key.model for key in cell) if cell else self.pair
+            if models != self.pair and self.result is not None:
+                self.pair = models
+            self._place_selection()
+            self._draw_cell()
+
+    @t.observe("layers", "pair", "metric")
+    def _choose(self, change: Any) -> None:
+        if not hasattr(self, "_views") or not self.pair[0]:
+            return
+        with self._lock:
+            if change["name"] == "layers":
+                for name, names in self.layers.items():
+                    if list(self._views.pickers[name].checked) != names:
+                        self._views.pickers[name].checked = list(names)
+            self._show_pair_controls()
+            self._draw()
+
+    def _show_pair_controls(self) -> None:
+        bar = self._views.toolbar
+        if self.pair in [value for _, value in bar.pair.options]:
+            bar.pair.value = self.pair
+        with bar.rows.hold_trait_notifications(), bar.cols.hold_trait_notifications():
+            bar.rows.value, bar.cols.value = self.pair
+
+    # without a front end -------------------------------------------------------------------------
+    def _picture(self) -> Any:
+        if self.result is None or self._axes is None:
+            raise ValueError("there is no result to draw yet")
+        heatmap, (rows, cols), slots = self._views.heatmap, self._axes, self._slots()
+        limits = None if heatmap.auto_range else (heatmap.vmin, heatmap.vmax)
+        return picture.figure(
+            self._values,
+            (rows.model, rows.layers, slots[rows.model]),
+            (cols.model, cols.layers, slots[cols.model]),
+            value_name=heatmap.value_name,
+            colormap=heatmap.colormap,
+            limits=limits,
+            origin=heatmap.origin,
+            note=f"{self.result.samples:,} samples",
+        )
+
+    def __repr__(self) -> str:
+        row, col = self.pair
+        text = f"CKAExplorer: {row} against {col}, {self.state}"
+        return text if self.result is None else f"{text}, {self.result.samples:,} samples"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle = dict(super()._repr_mimebundle_(**kwargs) or {})
+        bundle["text/plain"] = repr(self)
+        if self.result is not None:
+            bundle["image/png"] = base64.b64encode(picture.png(self._picture())).decode("ascii")
+        return bundle
+
+
+def _on_colab() -> bool:
+    return "google.colab" in sys.modules

@@ -1,0 +1,66 @@
+"""The menu that takes a result away: pictures, numbers, the result itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
+
+import ipywidgets as widgets
+
+from cka_widget.widgets.format import tag
+
+MAX_LINK = 4_000_000
+"""Largest file (bytes) that is offered as a download too."""
+
+
+class ExportMenu(widgets.HBox):
+    """Writes files beside the notebook, and offers them as a download where they are small.
+
+    Args:
+        kinds: label of the button -> (file name, function that gives the file's bytes).
+    """
+
+    def __init__(self, kinds: Mapping[str, tuple[str, Callable[[], bytes]]]) -> None:
+        self._buttons = []
+        self.message = widgets.HTML(tag("span", "save beside the notebook", class_="cka-muted"))
+        for label, (name, make) in kinds.items():
+            button = widgets.Button(description=label, tooltip=f"Write {name}")
+            button.on_click(lambda _, name=name, make=make: self._write(name, make))
+            self._buttons.append(button)
+        super().__init__([*self._buttons, self.message])
+        self.add_class("cka-menu")
+        self.open = False
+        self.add_class("cka-hidden")
+
+    def toggle(self) -> None:
+        """Open the menu, or close it."""
+        self.open = not self.open
+        (self.remove_class if self.open else self.add_class)("cka-hidden")
+
+    def _write(self, name: str, make: Callable[[], bytes]) -> None:
+        try:
+            data = make()
+            path = _free(Path(name))
+            path.write_bytes(data)
+        except Exception as error:  # shown where the reader looks, instead of in a log
+            self.message.value = tag("span", f"{name} could not be written: {error}", role="alert")
+            return
+        link = ""
+        if len(data) <= MAX_LINK:
+            source = base64.b64encode(data).decode("ascii")
+            link = (
+                f' · <a download="{escape(path.name, quote=True)}" '
+                f'href="data:application/octet-stream;base64,{source}">download</a>'
+            )
+        self.message.value = f"{tag('span', f'wrote {path.name}', role='status')}{link}"
+
+
+def _free(path: Path) -> Path:
+    """`path`, or the same with a number: nothing is overwritten."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found

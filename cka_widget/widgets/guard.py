@@ -1,0 +1,37 @@
+"""One lock for everybody who writes an explorer's widgets."""
+
+from __future__ import annotations
+
+from threading import RLock
+from typing import Any
+
+import ipywidgets as widgets
+
+Lock = type(RLock())
+
+
+def serialise(root: widgets.Widget, lock: Any) -> None:
+    """Let `root` and its descendants take messages from the page only while `lock` is free.
+
+    ipywidgets holds a widget's notifications while it applies such a message; a publisher that
+    writes the same widget from another thread in that moment loses or delays its update. All of
+    the explorer's own writes hold the same lock, so that there is one writer at a time, whichever
+    thread (main, subshell or publisher) it is. The lock is re-entrant: callbacks run inside.
+    """
+    seen: set[str] = set()
+    waiting = [root]
+    while waiting:
+        widget = waiting.pop()
+        if widget.model_id in seen:
+            continue
+        seen.add(widget.model_id)
+        widget.set_state = _locked(widget.set_state, lock)
+        waiting.extend(getattr(widget, "children", ()))
+
+
+def _locked(method: Any, lock: Any) -> Any:
+    def set_state(state: dict[str, Any]) -> None:
+        with lock:
+            method(state)
+
+    return set_state

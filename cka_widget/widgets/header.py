@@ -1,0 +1,62 @@
+"""Title, models in their colours, and the buttons of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ipywidgets as widgets
+
+from cka_widget.widgets.format import tag
+
+
+class Header(widgets.HBox):
+    """Title and buttons; the explorer listens to the buttons and tells the state."""
+
+    def __init__(self) -> None:
+        self.title = widgets.HTML()
+        self.title.add_class("cka-title")
+        self.run = _button("Run", "Stream the data once through every model")
+        self.run.add_class("cka-primary")
+        self.pause = _button("Pause", "Stop before the next batch; nothing is lost")
+        self.cancel = _button("Cancel", "End now and keep what was computed")
+        self.enough = _button("Good enough", "End now and call the result done")
+        self.export = _button("Export ▾", "Save the picture, the numbers or the page")
+        buttons = widgets.HBox([self.run, self.pause, self.cancel, self.enough, self.export])
+        buttons.add_class("cka-buttons")
+        super().__init__([self.title, buttons])
+        self.add_class("cka-header")
+
+    def show_models(self, chips: Sequence[tuple[str, str]]) -> None:
+        """`chips` are (text, palette slot), one or two."""
+        parts = [
+            f'<span class="cka-chip cka-{slot}">{tag("span", text)}</span>' for text, slot in chips
+        ]
+        rest = parts[1] if len(parts) > 1 else '<span class="cka-muted">itself</span>'
+        self.title.value = (
+            f'<div class="cka-heading"><b>CKA explorer</b>{parts[0]}'
+            f'<span class="cka-muted">against</span>{rest}</div>'
+        )
+
+    def show_state(self, state: str, has_result: bool) -> None:
+        """Offer the buttons that do something in this state."""
+        working = state in ("running", "paused")
+        _visible(self.run, not working)
+        _visible(self.pause, working)
+        _visible(self.cancel, working)
+        _visible(self.enough, working)
+        _visible(self.export, has_result)
+        self.run.description = "Run" if state == "idle" else "Run again"
+        self.pause.description = "Resume" if state == "paused" else "Pause"
+        self.pause.tooltip = (
+            "Go on with the next batch"
+            if state == "paused"
+            else "Stop before the next batch; nothing is lost"
+        )
+
+
+def _button(text: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(description=text, tooltip=tooltip)
+
+
+def _visible(widget: widgets.Widget, visible: bool) -> None:
+    (widget.remove_class if visible else widget.add_class)("cka-hidden")

@@ -1,0 +1,121 @@
+"""A first look at models and data, without using anything up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+from cka_widget.engine.batches import count, head, run_model, to_device
+from cka_widget.introspect import introspect
+from cka_widget.layer_tree import LayerTree
+
+LOOK = 16
+"""Samples that introspection and a timed forward pass need."""
+
+
+class OneShot:
+    """An iterator whose first batch was looked at, and is still given out first."""
+
+    def __init__(self, first: Any, rest: Iterator[Any]) -> None:
+        self._batches = chain([first], rest)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._batches
+
+
+def peek(loader: Any) -> tuple[Any, Any]:
+    """A first batch, and the loader to use from now on.
+
+    A DataLoader with a map-style data set is asked for a few samples, so that no worker starts and
+    no shuffling is drawn; an iterator that can be read only once is wrapped, so that it does not
+    lose its first batch. The random state is left as it was.
+
+    Returns:
+        (batch or None where there is none, loader).
+    """
+    if isinstance(loader, Mapping):
+        looks = {name: peek(one) for name, one in loader.items()}
+        batches = {name: look[0] for name, look in looks.items()}
+        return PerModel(batches), {name: look[1] for name, look in looks.items()}
+    with torch.random.fork_rng(devices=[]):
+        dataset = getattr(loader, "dataset", None)
+        collate = getattr(loader, "collate_fn", None)
+        if callable(collate) and hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+            try:
+                return collate([dataset[i] for i in range(min(LOOK, len(dataset)))]), loader
+            except Exception:  # a data set with keys of its own: read a batch after all
+                pass
+        if not isinstance(loader, Iterable):
+            return None, loader
+        batches = iter(loader)
+        first = next(batches, None)
+        if batches is loader and first is not None:
+            return first, OneShot(first, batches)
+        return first, loader
+
+
+class PerModel(dict):
+    """First batches by model name, of a mapping of loaders."""
+
+
+def batch_for(first: Any, model: str) -> Any:
+    """The batch that this model would get."""
+    return first.get(model) if isinstance(first, PerModel) else first
+
+
+def look_at(
+    roots: Mapping[str, nn.Module], first: Any, forward: Callable[..., Any] | None
+) -> dict[str, LayerTree]:
+    """One tree a model, from its first particle."""
+    trees = {}
+    for name, root in roots.items():
+        batch = batch_for(first, name)
+        trees[name] = introspect(
+            root, None if batch is None else _near(batch, root), forward=forward
+        )
+    return trees
+
+
+def seconds_a_sample(
+    root: nn.Module, batch: Any, forward: Callable[..., Any] | None
+) -> float | None:
+    """Time of one sample's forward pass on this machine, from a handful; None if it fails."""
+    part = _near(head(batch, LOOK), root)
+    samples = count(part)
+    if not samples:
+        return None
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _evaluating(root):
+            best = float("inf")
+            for _ in range(3):  # the first pass also warms up
+                start = time.perf_counter()
+                run_model(root, part, forward)
+                best = min(best, time.perf_counter() - start)
+                if best > 0.05:
+                    break
+            return best / samples
+    except Exception:  # introspection has told already what is wrong
+        return None
+
+
+def _near(batch: Any, root: nn.Module) -> Any:
+    """The batch on the model's device."""
+    weights = next(root.parameters(), None)
+    return batch if weights is None or weights.is_meta else to_device(batch, weights.device)
+
+
+@contextmanager
+def _evaluating(root: nn.Module) -> Iterator[None]:
+    flags = [(module, module.training) for module in root.modules()]
+    root.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training

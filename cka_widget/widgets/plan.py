@@ -1,0 +1,86 @@
+"""What a run will compute and cost, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from cka_widget.widgets.format import count, duration, memory, plural
+
+OVERHEAD = 1.4
+"""Time of a comparison over that of its forward passes, small models on a CPU."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows and columns of the heatmap, samples, memory (bytes), time (seconds, or None)."""
+
+    layers: Mapping[str, int]
+    particles: Mapping[str, int]
+    samples: int | None
+    block: int | None
+    seconds_a_sample: float | None
+
+    @property
+    def rows(self) -> int:
+        """Rows of the one symmetric matrix: every layer of every particle."""
+        return sum(n * self.particles[name] for name, n in self.layers.items())
+
+    @property
+    def memory(self) -> float | None:
+        """float32 Grams of one block of samples, and four float64 sums for each pair of rows."""
+        if self.block is None:
+            return None
+        return 4 * self.rows * self.block**2 + 4 * 8 * self.rows**2
+
+    @property
+    def seconds(self) -> float | None:
+        """Expected time, by a few forward passes made beforehand."""
+        if self.samples is None or self.seconds_a_sample is None:
+            return None
+        return OVERHEAD * self.samples * self.seconds_a_sample
+
+
+def block_size(loader: Any, first_count: int | None, hsic_batch_size: int | None) -> int | None:
+    """Samples that share a Gram."""
+    batch = getattr(loader, "batch_size", None) or first_count
+    return min(batch, hsic_batch_size) if batch and hsic_batch_size else hsic_batch_size or batch
+
+
+def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -> str:
+    """The sentence and the figures that stand in the heatmap's place before the first run."""
+    names = [row_model] if row_model == col_model else [row_model, col_model]
+    if not all(plan.layers.get(name) for name in names):
+        return (
+            '<div class="cka-plan"><h3>Choose some layers</h3>'
+            "<div>Tick at least one layer of each model on the left.</div></div>"
+        )
+    against = (
+        f"{escape(row_model)} against itself"
+        if len(names) == 1
+        else f"{escape(row_model)} against {escape(col_model)}"
+    )
+    facts = [
+        (
+            "heatmap",
+            f"{count(plan.layers[row_model])} rows × {count(plan.layers[col_model])} columns",
+        )
+    ]
+    particles = [plan.particles[name] for name in names]
+    if max(particles) > 1:
+        facts.append(("particles", " and ".join(count(n) for n in particles)))
+    if plan.samples is not None:
+        facts.append(("data", plural(plan.samples, "sample")))
+    if plan.memory is not None:
+        facts.append(("memory", f"about {memory(plan.memory)}"))
+    if plan.seconds is not None:
+        facts.append(("time", f"about {duration(plan.seconds)}"))
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
+    return (
+        '<div class="cka-plan"><h3>Ready to compare</h3><div>How alike are the layers of '
+        f"{against}? "
+        f"One pass over the data fills a heatmap of centered kernel alignment (CKA).</div>"
+        f"<dl>{rows}</dl></div>"
+    )

@@ -1,0 +1,148 @@
+"""What is compared: models, their trees, the ticked layers, the data; no widgets."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import traitlets as t
+
+from cka_widget.engine.batches import count
+from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.engine.layers import OUTPUT, choose, layers_of, split_call
+from cka_widget.engine.particles import as_passes
+from cka_widget.engine.streams import Stream
+from cka_widget.widgets.inputs import batch_for, look_at, peek, seconds_a_sample
+from cka_widget.widgets.plan import Plan, block_size
+from cka_widget.widgets.shown import default_choice
+
+
+class Study:
+    """The fixed part of an explorer.
+
+    Args:
+        models: name -> module or particles.
+        loader: batches, or name -> loader. One batch of it is looked at.
+        layers: the layers to begin with, as `compare` takes them.
+        forward: how a batch becomes a call.
+        options: the other options of `compare`.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        loader: Any,
+        layers: Any,
+        forward: Callable[..., Any] | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        passes = as_passes(models, options.get("particle_axis"))
+        self.models = {str(name): model for name, model in models.items()}
+        self.names = list(passes)
+        self.particles = {name: len(runs) for name, runs in passes.items()}
+        roots = {name: runs[0].root for name, runs in passes.items()}
+        chosen = {
+            name: choose([run.root for run in runs], layers_of(layers, name), name)[0]
+            for name, runs in passes.items()
+        }
+        first, self.loader = peek(loader)
+        self.trees = look_at(roots, first, forward)
+        self.defaults = {name: default_choice(tree) for name, tree in self.trees.items()}
+        self.aliases = {
+            name: {node.name: node.alias_of for node in tree if node.alias_of}
+            for name, tree in self.trees.items()
+        }
+        self.start = {
+            name: list(self.defaults[name])
+            if layers_of(layers, name) is None
+            else [node.name for node in self.trees[name] if node.name in chosen[name].modules]
+            for name in self.names
+        }
+        self._costs = self._look_at_costs(roots, first, forward, options)
+
+    def _look_at_costs(
+        self, roots: Mapping[str, Any], first: Any, forward: Any, options: Mapping[str, Any]
+    ) -> tuple[int | None, int | None, float | None]:
+        samples = None
+        if isinstance(self.loader, Mapping) or hasattr(self.loader, "__len__"):
+            samples = Stream(self.loader, self.names, options.get("max_batches")).total_samples
+        times = []
+        for name, root in roots.items():
+            batch = batch_for(first, name)
+            one = None if batch is None else seconds_a_sample(root, batch, forward)
+            times.append(None if one is None else one * self.particles[name])
+        known = [one for one in times if one is not None]
+        size = count(batch_for(first, self.names[0]))
+        return (
+            samples,
+            block_size(self.loader, size, options.get("hsic_batch_size")),
+            sum(known) if len(known) == len(times) else None,
+        )
+
+    def plan(self, layers: Mapping[str, Sequence[str]]) -> Plan:
+        """What a run over these layers would cost."""
+        return Plan({k: len(v) for k, v in layers.items()}, self.particles, *self._costs)
+
+    def request(self, layers: Mapping[str, Sequence[str]]) -> dict[str, list[str] | None]:
+        """The engine's `layers=`: None where its own default is meant; unticked models left out."""
+        return {
+            name: None if list(layers[name]) == self.defaults[name] else list(layers[name])
+            for name in self.names
+            if layers[name]
+        }
+
+    def on_screen(self, pair: Sequence[str]) -> list[str]:
+        """Models whose pickers are shown: both of two, or those of the pair."""
+        return self.names if len(self.names) < 3 else list(dict.fromkeys(pair))
+
+    def cell(self, value: Any, result: Any) -> Cell | None:
+        """Check a cell given by names.
+
+        Raises:
+            TraitError: no such model or layer; names the nearest.
+        """
+        if value is None:
+            return None
+        try:
+            (row_model, row), (col_model, col) = value
+        except (TypeError, ValueError):
+            raise t.TraitError(
+                f"a selection is Cell(row=LayerKey(model, layer), col=LayerKey(model, layer)) "
+                f"or None, not {value!r}"
+            ) from None
+        cell = Cell(LayerKey(row_model, row), LayerKey(col_model, col))
+        for key in cell:
+            if key.model not in self.names:
+                raise t.TraitError(f'no model "{key.model}"{_near(key.model, self.names)}')
+            known = [OUTPUT, *(node.name for node in self.trees[key.model])]
+            if result is not None and key.model in result.models:
+                known += result.layers(key.model)
+            if key.layer not in known and split_call(key.layer)[0] not in known:
+                raise t.TraitError(
+                    f'model "{key.model}" has no layer "{key.layer}"{_near(key.layer, known)}'
+                )
+        return cell
+
+    def choice(
+        self, value: Mapping[str, Sequence[str]], present: Mapping[str, Sequence[str]]
+    ) -> dict[str, list[str]]:
+        """Check ticked layers, put them in the tree's order, and fill in models left out.
+
+        Raises:
+            TraitError: no such model or layer; names the nearest.
+        """
+        found = {name: list(present.get(name, self.start[name])) for name in self.names}
+        for model, layers in value.items():
+            if model not in found:
+                raise t.TraitError(f'no model "{model}"{_near(model, self.names)}')
+            wanted, known = set(layers), [node.name for node in self.trees[model]]
+            for name in sorted(wanted - set(known)):
+                raise t.TraitError(f'model "{model}" has no layer "{name}"{_near(name, known)}')
+            found[model] = [name for name in known if name in wanted]
+        return found
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{near[0]}"?' if near else ""

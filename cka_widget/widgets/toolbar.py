@@ -1,0 +1,54 @@
+"""What the heatmap shows and how: measure, pair of models, range, colours, direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ipywidgets as widgets
+
+from cka_widget.widgets.format import shorten
+
+METRICS = {"mean": "mean", "spread": "spread", "stderr": "± error"}
+_TOOLTIPS = [
+    "CKA, averaged over particle pairs",
+    "standard deviation of CKA over particle pairs",
+    "standard error of the mean, from the number of samples",
+]
+
+
+class Toolbar(widgets.HBox):
+    """Controls only; the explorer reads and writes their values."""
+
+    def __init__(self, models: Sequence[str], ensembles: bool) -> None:
+        measures = [m for m in METRICS if ensembles or m != "spread"]
+        self.metric = widgets.ToggleButtons(
+            options=[(METRICS[m], m) for m in measures],
+            tooltips=[_TOOLTIPS[list(METRICS).index(m)] for m in measures],
+        )
+        self.pair = widgets.ToggleButtons(options=[("", ("", ""))])
+        self.rows = widgets.Dropdown(description="rows", options=[(shorten(m), m) for m in models])
+        self.cols = widgets.Dropdown(
+            description="columns", options=[(shorten(m), m) for m in models]
+        )
+        self.best = widgets.Checkbox(value=False, description="best match per row", indent=False)
+        self.range = widgets.Dropdown(
+            description="range", options=[("0–1", False), ("of the data", True)]
+        )
+        self.colormap = widgets.Dropdown(
+            description="colours", options=["magma", "cividis", "viridis"]
+        )
+        self.origin = widgets.Dropdown(
+            description="first layer", options=[("on top", "top"), ("at the bottom", "bottom")]
+        )
+        choice = [self.rows, self.cols] if len(models) > 2 else []
+        if len(models) == 2:
+            first, second = models
+            short = {m: shorten(m, 13) for m in models}
+            self.pair.options = [
+                (f"{short[a]} × {short[b]}", (a, b))
+                for a, b in ((first, second), (first, first), (second, second))
+            ]
+            choice = [self.pair]
+        self.best.add_class("cka-push")
+        super().__init__([self.metric, *choice, self.best, self.range, self.colormap, self.origin])
+        self.add_class("cka-toolbar")

@@ -1,0 +1,110 @@
+"""The explorer's widgets and where they stand. No behaviour: the explorer joins them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+import ipywidgets as widgets
+import numpy as np
+
+from cka_widget.layer_tree import LayerTree
+from cka_widget.widgets.drilldown import DrillDown
+from cka_widget.widgets.export import ExportMenu
+from cka_widget.widgets.format import plural
+from cka_widget.widgets.header import Header
+from cka_widget.widgets.heatmap import Heatmap
+from cka_widget.widgets.picker import LayerPicker
+from cka_widget.widgets.shown import Axis
+from cka_widget.widgets.status import StatusLine
+from cka_widget.widgets.style import stylesheet
+from cka_widget.widgets.toolbar import Toolbar
+
+UNSURE = 0.03
+"""Cells with a larger standard error are drawn unsure while the run goes on."""
+
+
+class Views:
+    """Header, state line, pickers, heatmap with its toolbar, and drill-down."""
+
+    def __init__(
+        self,
+        trees: Mapping[str, LayerTree],
+        particles: Mapping[str, int],
+        kinds: Mapping[str, tuple[str, Callable[[], bytes]]],
+        theme: str,
+    ) -> None:
+        self._particles = particles
+        self.pickers = {
+            name: LayerPicker(
+                nodes=tree.to_nodes(),
+                title=name,
+                particles=particles[name],
+                note=tree.error or "",
+                theme=theme,
+            )
+            for name, tree in trees.items()
+        }
+        self.heatmap = Heatmap(uncertain_above=UNSURE, settled=False, theme=theme)
+        self.toolbar = Toolbar(list(trees), max(particles.values()) > 1)
+        self.legend = widgets.HTML()
+        self.result = widgets.VBox([self.toolbar, self.heatmap, self.legend])
+        self.plan = widgets.HTML()
+        self.plan_run = widgets.Button(description="Run", tooltip="Start the comparison")
+        self.plan_run.add_class("cka-primary")
+        self.empty = widgets.VBox([self.plan, self.plan_run])
+        self.empty.add_class("cka-empty")
+        middle = widgets.VBox([self.empty, self.result])
+        middle.add_class("cka-middle")
+        self._column = widgets.VBox([])
+        self._column.add_class("cka-pickers")
+        self.drill = DrillDown(theme)
+        self.header, self.line, self.menu = Header(), StatusLine(), ExportMenu(kinds)
+        body = widgets.Box([self._column, middle, self.drill])
+        body.add_class("cka-body")
+        self.children = [stylesheet(), self.header, self.menu, self.line, body]
+
+    def everything(self) -> list[widgets.Widget]:
+        """All top widgets, those of models that are not on screen too."""
+        return [*self.children, *self.pickers.values()]
+
+    def show_pair(self, row: str, col: str, slots: Mapping[str, str], shown: Sequence[str]) -> None:
+        """Put the models' names, colours and pickers where they belong; `shown` are the pickers."""
+        chips = [(self._chip(name), slots[name]) for name in dict.fromkeys((row, col))]
+        self.header.show_models(chips)
+        for name, picker in self.pickers.items():
+            picker.color = slots.get(name, "a")
+        column = [self.pickers[name] for name in shown]
+        if list(self._column.children) != column:
+            self._column.children = column
+
+    def _chip(self, name: str) -> str:
+        number = self._particles[name]
+        return f"{name} ×{number}" if number > 1 else name
+
+    def show_empty(self, empty: bool) -> None:
+        """Before the first result its place says what will be computed."""
+        hidden, seen = (self.result, self.empty) if empty else (self.empty, self.result)
+        hidden.add_class("cka-hidden")
+        seen.remove_class("cka-hidden")
+
+    def show_legend(self, values: np.ndarray, rows: Axis, cols: Axis, missing: list[str]) -> None:
+        """Say under the heatmap why cells are hatched, and which ticked layers it lacks."""
+        parts = []
+        number = int(np.isnan(values).sum())
+        if number and values.size:
+            named = {
+                f"{side.model} {layer}: {reason}": None
+                for side in (rows, cols)
+                for layer, reason in zip(side.layers, side.reasons, strict=True)
+                if reason
+            }
+            some = "; ".join(list(named)[:3]) + ("; …" if len(named) > 3 else "")
+            cells = plural(number, "undefined cell")
+            parts.append(f"hatched: {cells}" + (f" ({some})" if some else ""))
+        if missing:
+            some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            them = "it" if len(missing) == 1 else "them"
+            parts.append(f"not computed yet: {some}. Run again to add {them}")
+        text = "<br>".join(escape(part) for part in parts)
+        self.legend.value = f'<div class="cka-legend">{text}</div>' if text else ""
