@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.features import Reduce, as_rows, main_tensor
-from cka_widget.engine.layers import OUTPUT, Choice
+from cka_widget.engine.layers import Choice
 from cka_widget.engine.particles import Pass
 from cka_widget.engine.stack import GramStack
 
@@ -33,8 +33,8 @@ class Entry:
     aliases: list[tuple[str, int]] = field(default_factory=list)  # other outputs, same tensor
 
     def shown(self) -> tuple[str, int]:
-        """Name and call it is labelled by: the outermost module that returned it."""
-        outer = [alias for alias in self.aliases if alias[0] != OUTPUT]
+        """Name and call it is labelled by: the outermost container that returned it."""
+        outer = [alias for alias in self.aliases if self.name.startswith(f"{alias[0]}.")]
         return outer[-1] if outer else (self.name, self.call)
 
 
@@ -117,8 +117,6 @@ class Capture:
         if entry is None:
             entry = self.entries[key] = Entry(*key)
         if source is not None and source.rows:
-            if not self.found:
-                source.aliases.append(key)
             self._copy(entry, source)
         else:
             self._fill(entry, module, output)
