@@ -155,6 +155,24 @@ class CKAResult:
                 columns[f"{what}_{side}"] = [labels[n][k] for n in index]
         return pd.DataFrame({**columns, "cka": self._cka[i, j], "stderr": self._stderr[i, j]})
 
+    def to_dict(self, row_model: str | None = None, col_model: str | None = None) -> dict[str, Any]:
+        """One matrix under the keys of torch_cka's `export()`; "CKA" is an array (rows, columns).
+
+        Without names the first model's layers are the rows, the last one's the columns.
+        """
+        names = (row_model or self.models[0], col_model or self.models[-1])
+        data = self.provenance.get("datasets") or {}
+        found: dict[str, Any] = {f"model{k}_name": name for k, name in enumerate(names, start=1)}
+        found["CKA"] = self.matrix(*names).to_numpy()
+        found |= {f"model{k}_layers": self.layers(name) for k, name in enumerate(names, start=1)}
+        return found | {f"dataset{k}_name": data.get(n) for k, n in enumerate(names, start=1)}
+
+    def plot(self, row_model: str | None = None, col_model: str | None = None, **how: Any) -> Any:
+        """Draw one matrix with matplotlib; returns the axes. Options: see `plotting.draw`."""
+        from cka_widget.plotting import plot
+
+        return plot(self, row_model, col_model, **how)
+
     def merge(self, other: CKAResult) -> CKAResult:
         """The same layers over more data; a new result.
 

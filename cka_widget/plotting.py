@@ -1,0 +1,165 @@
+"""The matrix as a static picture, the way the field draws it; matplotlib only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cka_widget.engine.result import CKAResult
+
+_FONT = 8.0  # points, of the tick labels
+_INCH = 72.0  # points
+_LONGEST = 28  # characters of a tick label
+
+
+def plot(
+    result: CKAResult,
+    row_model: str | None = None,
+    col_model: str | None = None,
+    **options: Any,
+) -> Axes:
+    """Draw `result.matrix(row_model, col_model)`.
+
+    Args:
+        result: of a run.
+        row_model: model of the rows; the first one where None.
+        col_model: model of the columns; the last one where None.
+        options: of `draw`.
+
+    Returns:
+        The axes; `.figure.savefig("cka.png")` keeps the picture.
+    """
+    row_model = result.models[0] if row_model is None else row_model
+    col_model = result.models[-1] if col_model is None else col_model
+    matrix = result.matrix(row_model, col_model)
+    names = (_axis_name(result, row_model), _axis_name(result, col_model))
+    return draw(matrix.to_numpy(), list(matrix.index), list(matrix.columns), *names, **options)
+
+
+def draw(
+    values: npt.ArrayLike,
+    row_labels: Sequence[str],
+    col_labels: Sequence[str],
+    row_name: str = "",
+    col_name: str = "",
+    *,
+    ax: Axes | None = None,
+    origin: Literal["upper", "lower"] = "upper",
+    cmap: str = "magma",
+    vmin: float = 0.0,
+    vmax: float = 1.0,
+    annotate: bool = False,
+    colorbar: bool = True,
+    title: str | None = None,
+) -> Axes:
+    """Draw a matrix of CKA values.
+
+    Args:
+        values: (rows, columns); NaN is hatched. What lies outside vmin ... vmax takes the end's
+            colour, and the colour bar gets a pointed end there.
+        row_labels: layers of the rows.
+        col_labels: layers of the columns.
+        row_name: name of the vertical axis.
+        col_name: name of the horizontal axis.
+        ax: where to draw; a new figure where None.
+        origin: "upper" puts the first layer on top, "lower" at the bottom, as many papers do.
+        cmap: any of matplotlib's colour maps.
+        vmin: value of the lowest colour.
+        vmax: value of the highest colour.
+        annotate: write the values into the cells.
+        colorbar: draw a colour bar.
+        title: above the picture.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        ValueError: labels that do not fit the values, or an unknown origin.
+    """
+    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if table.shape != (len(row_labels), len(col_labels)):
+        raise ValueError(
+            f"values {table.shape} do not fit {len(row_labels)} and {len(col_labels)} labels"
+        )
+    if origin not in ("upper", "lower"):
+        raise ValueError(f"origin={origin!r} is not known; choose 'upper' or 'lower'")
+    ax = _new_axes(*table.shape) if ax is None else ax
+    # Undefined cells are left out of the image: what shows there is the hatched background.
+    ax.patch.set(facecolor="0.93", edgecolor="0.65", hatch="////")
+    image = ax.imshow(
+        np.ma.masked_invalid(table),
+        origin=origin,
+        cmap=cmap,
+        vmin=vmin,
+        vmax=vmax,
+        interpolation="nearest",
+    )
+    _label(ax, row_labels, col_labels)
+    ax.set_ylabel(row_name.replace("$", r"\$"))
+    ax.set_xlabel(col_name.replace("$", r"\$"))
+    if title is not None:
+        ax.set_title(title.replace("$", r"\$"))
+    if annotate:
+        _annotate(ax, table, image)
+    if colorbar:
+        below, above = np.nanmin(table, initial=vmin) < vmin, np.nanmax(table, initial=vmax) > vmax
+        ends = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+        extend = ends[int(below), int(above)]
+        ax.figure.colorbar(image, ax=ax, label="CKA", extend=extend, shrink=0.9)
+    return ax
+
+
+def _axis_name(result: CKAResult, model: str) -> str:
+    particles = result.n_particles(model)
+    return f"{model} ({particles} particles)" if particles > 1 else model
+
+
+def _new_axes(rows: int, cols: int) -> Axes:
+    from matplotlib import pyplot as plt
+
+    # Room for one label a cell until the figure would outgrow a page.
+    cell = 1.4 * _FONT / _INCH
+    width = min(max(cols * cell, 2.6), 9.0)
+    height = min(max(rows * cell, 2.6), 9.0)
+    _, ax = plt.subplots(figsize=(width + 2.4, height + 1.8), layout="constrained")
+    return ax
+
+
+def _label(ax: Axes, rows: Sequence[str], cols: Sequence[str]) -> None:
+    ax.apply_aspect()
+    # In constrained layout the axes still fill the figure less its margins: an estimate.
+    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    down, across = thinned(len(rows), box.height), thinned(len(cols), box.width)
+    ax.set_yticks(down, [_short(rows[i]) for i in down], fontsize=_FONT)
+    ax.set_xticks(across, [_short(cols[i]) for i in across], fontsize=_FONT, rotation=90)
+    ax.tick_params(length=2)
+
+
+def thinned(count: int, inches: float) -> list[int]:
+    """Indices of the labels that fit: every k-th, k as small as legible."""
+    fit = max(1, int(inches * _INCH / (1.15 * _FONT)))
+    step = max(1, -(-count // fit))
+    return list(range(0, count, step))
+
+
+def _short(label: str) -> str:
+    # A dotted name tells most at its end. A dollar sign would start a formula.
+    text = label if len(label) <= _LONGEST else "…" + label[1 - _LONGEST :]
+    return text.replace("$", r"\$")
+
+
+def _annotate(ax: Axes, table: npt.NDArray[np.float64], image: Any) -> None:
+    for (i, j), value in np.ndenumerate(table):
+        if np.isnan(value):
+            continue
+        red, green, blue, _ = image.cmap(image.norm(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        ax.text(
+            j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="w" if dark else "k"
+        )
