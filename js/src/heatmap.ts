@@ -3,7 +3,7 @@ import { drawBar } from "./heatmap/bar.ts";
 import type { Measure } from "./heatmap/fit.ts";
 import { step } from "./heatmap/keys.ts";
 import { drawOverlay } from "./heatmap/overlay.ts";
-import { drawCells, raster } from "./heatmap/paint.ts";
+import { drawCells, raster, shrinks } from "./heatmap/paint.ts";
 import { font, palette } from "./heatmap/palette.ts";
 import type { Palette } from "./heatmap/palette.ts";
 import { usePointer } from "./heatmap/pointer.ts";
@@ -56,7 +56,7 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
   let scene: Scene | null = null;
   let paint: Palette;
   let dpr = 1;
-  let stale = { scene: true, pixels: true };
+  let stale = { scene: true, pixels: true, shrinks: false };
 
   const widths = new Map<string, number>();
   const measure: Measure = (text) => {
@@ -90,8 +90,8 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
     const { layout } = s;
     fit(ui.base, layout.width, layout.height);
     fit(ui.over, layout.width, layout.height);
-    if (stale.pixels) raster(s, paint, picture);
-    stale = { scene: false, pixels: false };
+    if (stale.pixels || stale.shrinks !== shrinks(s)) raster(s, paint, picture);
+    stale = { scene: false, pixels: false, shrinks: shrinks(s) };
     pen.base.setTransform(dpr, 0, 0, dpr, 0, 0);
     pen.base.clearRect(0, 0, layout.width, layout.height);
     drawCells(pen.base, s, paint, picture, dpr);

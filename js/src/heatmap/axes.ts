@@ -1,4 +1,4 @@
-import { shorten, thin } from "./fit.ts";
+import { LABEL, shorten, thin } from "./fit.ts";
 import type { Measure } from "./fit.ts";
 import { GAP, LEVEL } from "./layout.ts";
 import type { Bracket } from "./names.ts";
@@ -70,7 +70,7 @@ function labels(
   const { plot, rowRoom, colRoom, upright } = s.layout;
   const { axis, flags, color } = r.side;
   const texts = which === "row" && s.options.compact ? compactRows(r.side) : axis.texts;
-  const widest = which === "col" && upright ? Math.max(...texts.slice(r.first, r.last + 1).map(measure), 0) + 6 : 13.5;
+  const widest = which === "col" && upright ? Math.max(...texts.slice(r.first, r.last + 1).map(measure), 0) + 6 : LABEL;
   const ranked = [...flags, ...axis.brackets.map((b) => b.from)];
   ctx.font = font(p);
   ctx.textBaseline = "middle";
@@ -131,11 +131,11 @@ function bracket(
   const [x, y] = point((lo + hi) / 2, line + out * 9);
   const measure = (t: string) => ctx.measureText(t).width;
   const lying = row && measure(b.name) <= LEVEL - 8;
-  const room = lying ? (hi - lo > 12 ? LEVEL : 0) : hi - lo - 2;
+  const room = lying ? (hi - lo > 10 ? LEVEL : 0) : hi - lo - 6;
   const text = shorten(b.name, room, measure);
   ctx.translate(x, y);
   if (row && !lying) ctx.rotate(-Math.PI / 2);
-  if (text.length > 1 || text === b.name) ctx.fillText(text, 0, 0);
+  if (text.length > 4 || text === b.name) ctx.fillText(text, 0, 0);
   ctx.restore();
 }
 

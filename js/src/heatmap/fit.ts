@@ -1,5 +1,8 @@
 export type Measure = (text: string) => number;
 
+/** Least distance between the middles of two lines of labels, in pixels. */
+export const LABEL = 13.5;
+
 /** The longest shortening of a text, with its middle left out, that is not wider than `width`; "" where none is. */
 export function shorten(text: string, width: number, measure: Measure): string {
   if (measure(text) <= width) return text;

@@ -22,7 +22,7 @@ interface Group {
   readonly to: number;
 }
 
-/** Inner brackets pay when their groups hold this many layers on average. */
+/** An inner bracket pays when its group holds this many layers. */
 const WORTH = 3;
 
 function sharedPrefix(names: readonly (readonly string[])[]): number {
@@ -55,10 +55,10 @@ export function axis(names: readonly string[], most = 2): Axis {
   if (names.length < 2) return { texts: parts.map((p) => p[p.length - 1]), brackets: [], levels: 0, common: "" };
   const start = sharedPrefix(parts);
   const outer = most > 0 ? groups(parts, 0, names.length - 1, start) : [];
-  const inner = outer.map((g) => groups(parts, g.from, g.to, g.path.length));
-  const nested = inner.flat();
-  const span = nested.reduce((sum, g) => sum + g.to - g.from + 1, 0);
-  const two = most > 1 && nested.length > 1 && span / nested.length >= WORTH;
+  const inner = outer.map((g) =>
+    groups(parts, g.from, g.to, g.path.length).filter((n) => n.to - n.from + 1 >= WORTH),
+  );
+  const two = most > 1 && inner.flat().length > 1;
 
   const prefix = new Int32Array(names.length).fill(start);
   const brackets: Bracket[] = [];

@@ -1,12 +1,21 @@
-import { index, ink, mix, rgb } from "./colour.ts";
+import { index, ink, rgb } from "./colour.ts";
 import { short } from "./format.ts";
 import { cell, doubt } from "./grid.ts";
 import { font } from "./palette.ts";
 import type { Palette } from "./palette.ts";
-import { FADE, pixels } from "./raster.ts";
+import { pixels } from "./raster.ts";
 import { isBottom, screenRow } from "./scene.ts";
 import type { Scene } from "./scene.ts";
 import { cellRect } from "./view.ts";
+
+/** From this size on, in pixels, an uncertain cell is drawn smaller; below it fades. */
+const SHRINKS = 7;
+const FADE = 0.7;
+
+const pitch = (s: Scene): [number, number] => [s.layout.plot.w / s.view.cols, s.layout.plot.h / s.view.rows];
+
+/** Whether uncertain cells are drawn smaller rather than paler. */
+export const shrinks = (s: Scene): boolean => Math.min(...pitch(s)) >= SHRINKS;
 
 /** The matrix as a picture of one pixel a cell, kept until the numbers or their colours change. */
 export function raster(s: Scene, p: Palette, onto: HTMLCanvasElement): void {
@@ -18,6 +27,7 @@ export function raster(s: Scene, p: Palette, onto: HTMLCanvasElement): void {
     colours: s.colours,
     vmin: s.vmin,
     vmax: s.vmax,
+    fade: shrinks(s) ? 0 : FADE,
     limit: s.options.uncertain_above,
     settled: s.options.settled,
     paper: p.paper,
@@ -56,8 +66,8 @@ export function drawCells(
   const { plot } = s.layout;
   const { view } = s;
   if (!s.grid.rows || !s.grid.cols) return;
-  const cw = plot.w / view.cols;
-  const ch = plot.h / view.rows;
+  const [cw, ch] = pitch(s);
+  const numbered = s.options.annotate && cw >= 25 && ch >= 13;
   ctx.save();
   ctx.beginPath();
   ctx.rect(plot.x, plot.y, plot.w, plot.h);
@@ -69,9 +79,31 @@ export function drawCells(
   ctx.imageSmoothingQuality = "high";
   ctx.drawImage(picture, view.left, view.top, view.cols, view.rows, plot.x, plot.y, plot.w, plot.h);
   if (s.options.compact && Math.min(cw, ch) >= 8) gaps(ctx, s, p, dpr);
-  if (s.best) bestMarks(ctx, s, dpr);
-  if (s.options.annotate && cw >= 25 && ch >= 13) numbers(ctx, s, p, dpr);
+  if (s.grid.stderr.length && shrinks(s)) shrink(ctx, s, p, dpr, numbered);
+  if (s.best) bestMarks(ctx, s, dpr, numbered);
+  if (numbered) numbers(ctx, s, p, dpr);
   ctx.restore();
+}
+
+/** Covers the rim of uncertain cells: the colour stays true, the cell grows as its error falls. */
+function shrink(ctx: CanvasRenderingContext2D, s: Scene, p: Palette, dpr: number, numbered: boolean): void {
+  const [r0, r1, c0, c1] = shown(s);
+  const { uncertain_above: limit, settled } = s.options;
+  ctx.fillStyle = p.bg;
+  for (let at = r0; at < r1; at++) {
+    const row = screenRow(s, at) * s.grid.cols;
+    for (let c = c0; c < c1; c++) {
+      const u = doubt(s.grid.stderr[row + c], limit, settled);
+      if (u === 0 || Number.isNaN(s.grid.values[row + c])) continue;
+      const { x, y, w, h } = cellRect(s.view, s.layout.plot, at, c, dpr);
+      const most = Math.min(0.3 * Math.min(w, h), numbered ? Math.min(w - 24, h - 13) / 2 : Infinity);
+      const d = Math.max(0.5, Math.round(u * most * 2) / 2);
+      ctx.fillRect(x, y, w, d);
+      ctx.fillRect(x, y + h - d, w, d);
+      ctx.fillRect(x, y + d, d, h - 2 * d);
+      ctx.fillRect(x + w - d, y + d, d, h - 2 * d);
+    }
+  }
 }
 
 function gaps(ctx: CanvasRenderingContext2D, s: Scene, p: Palette, dpr: number): void {
@@ -91,16 +123,17 @@ function shown(s: Scene): [r0: number, r1: number, c0: number, c1: number] {
   ];
 }
 
-function bestMarks(ctx: CanvasRenderingContext2D, s: Scene, dpr: number): void {
+function bestMarks(ctx: CanvasRenderingContext2D, s: Scene, dpr: number, numbered: boolean): void {
   const [r0, r1] = shown(s);
   const { plot } = s.layout;
   for (let at = r0; at < r1; at++) {
     const col = s.best![screenRow(s, at)];
     if (col < 0) continue;
     const box = cellRect(s.view, plot, at, col, dpr);
-    const radius = Math.max(1.1, Math.min(4, Math.min(box.w, box.h) * 0.2));
+    const radius = Math.max(1.1, Math.min(numbered ? 2.5 : 4, Math.min(box.w, box.h) * 0.2));
+    const y = numbered ? box.y + radius + 2 : box.y + box.h / 2;
     ctx.beginPath();
-    ctx.arc(box.x + box.w / 2, box.y + box.h / 2, radius, 0, 7);
+    ctx.arc(box.x + box.w / 2, y, radius, 0, 7);
     ctx.fillStyle = "#ffffff";
     ctx.fill();
     ctx.lineWidth = Math.min(1.5, radius * 0.6);
@@ -117,11 +150,10 @@ function numbers(ctx: CanvasRenderingContext2D, s: Scene, p: Palette, dpr: numbe
   ctx.textBaseline = "middle";
   for (let at = r0; at < r1; at++) {
     for (let c = c0; c < c1; c++) {
-      const { value, stderr } = cell(s.grid, screenRow(s, at), c);
+      const { value } = cell(s.grid, screenRow(s, at), c);
       if (Number.isNaN(value)) continue;
       const box = cellRect(s.view, plot, at, c, dpr);
-      const u = s.grid.stderr.length ? doubt(stderr, s.options.uncertain_above, s.options.settled) : 0;
-      ctx.fillStyle = ink(mix(rgb(s.colours, index(value, s.vmin, s.vmax)), p.paper, FADE * u));
+      ctx.fillStyle = ink(rgb(s.colours, index(value, s.vmin, s.vmax)));
       ctx.fillText(short(value), box.x + box.w / 2, box.y + box.h / 2 + 0.5);
     }
   }

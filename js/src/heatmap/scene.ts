@@ -10,6 +10,7 @@ import type { Cell, HeatmapModel, Traits } from "./traits.ts";
 import { flip, whole } from "./view.ts";
 import type { View } from "./view.ts";
 import { floats } from "../shared/model.ts";
+import { LABEL, thin } from "./fit.ts";
 import type { Measure } from "./fit.ts";
 
 export type Options = Omit<Traits, "values" | "stderr" | "shape" | "version" | "selected" | "hovered" | "theme">;
@@ -79,25 +80,34 @@ export function compose(model: HeatmapModel, width: number, measure: Measure, be
   const options = readOptions(model);
   const read = grid(model.get("shape"), floats(model.get("values")), floats(model.get("stderr")));
   const g = read ?? before?.grid ?? EMPTY;
-  const most = !options.brackets || options.compact ? 0 : width < 460 ? 1 : 2;
-  const row = side(options, "row", g.rows, most, before?.row);
-  const col = side(options, "col", g.cols, most, before?.col);
+  // Two levels of brackets need cells of some size: inner groups hold about six layers.
+  const levels = (length: number, count: number) =>
+    !options.brackets || options.compact ? 0 : width < 460 || (length / count) * 6 < 14 ? 1 : 2;
+  const row = side(options, "row", g.rows, levels(options.height || 560, g.rows), before?.row);
+  const col = side(options, "col", g.cols, levels(width - 250, g.cols), before?.col);
   const [vmin, vmax] = options.auto_range ? extent(g) : [options.vmin, options.vmax];
-  const widest = (texts: readonly string[]) => texts.reduce((w, t) => Math.max(w, measure(t)), 0);
   const { compact } = options;
-  const placed = layout({
+  const rowTexts = compact ? compactRows(row) : row.axis.texts;
+  const widest = (texts: readonly string[], shown: readonly number[] | null) =>
+    (shown ? shown.map((i) => texts[i]) : texts).reduce((w, t) => Math.max(w, measure(t)), 0);
+  const lay = (rows: readonly number[] | null, cols: readonly number[] | null) => layout({
     width,
     height: options.height,
     rows: g.rows,
     cols: g.cols,
-    rowText: compact ? Math.max(widest(compactRows(row)), measure(col.name)) : widest(row.axis.texts),
-    colText: widest(col.axis.texts),
+    rowText: Math.max(widest(rowTexts, rows), compact ? measure(col.name) : 0),
+    colText: widest(col.axis.texts, cols),
     rowLevels: row.axis.levels,
     colLevels: col.axis.levels,
     compact,
     square: options.square,
     title: options.title !== "",
   });
+  // Room is made for the labels that can be shown at once, not for all.
+  const { plot } = lay(null, null);
+  const kept = (s: Side, count: number, length: number) =>
+    thin(0, count - 1, length / count, LABEL, s.axis.brackets.map((b) => b.from));
+  const placed = lay(kept(row, g.rows, plot.h), kept(col, g.cols, plot.w));
   const same = before !== null && before.grid.rows === g.rows && before.grid.cols === g.cols;
   return {
     grid: g,
