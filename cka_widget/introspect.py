@@ -15,6 +15,7 @@ from torchinfo.enums import Mode
 from torchinfo.layer_info import LayerInfo
 
 from cka_widget.engine.batches import Forward, count, head, run_model, to_device
+from cka_widget.engine.capture import eager
 from cka_widget.engine.features import main_tensor
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.layer_tree import LayerNode, LayerTree
@@ -189,20 +190,13 @@ def _as_found(model: nn.Module) -> Iterator[None]:
     flags = [module.training for module in modules]
     # torchinfo leaves its hooks behind where it fails before the run.
     hooks = [(d, set(d)) for m in modules for d in (m._forward_hooks, m._forward_pre_hooks)]
-    compiled = [m for m in modules if getattr(m, "_compiled_call_impl", None) is not None]
-    impls = [m._compiled_call_impl for m in compiled]
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=sorted(d or 0 for d in devices)))
-        if any(hasattr(m, "_orig_mod") for m in modules) and hasattr(torch.compiler, "set_stance"):
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(eager())
         try:
-            for module in compiled:
-                module._compiled_call_impl = None
             yield
         finally:
-            for module, impl in zip(compiled, impls, strict=True):
-                module._compiled_call_impl = impl
             for module, training in zip(modules, flags, strict=True):
                 module.training = training
             for registered, before in hooks:

@@ -66,7 +66,7 @@ def hsic_song(k: np.ndarray, m: np.ndarray) -> float:
     np.fill_diagonal(k, 0.0)
     np.fill_diagonal(m, 0.0)
     one = np.ones(n)
-    trace = np.trace(k @ m)
+    trace = np.einsum("ij,ji->", k, m)
     outer = (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
     cross = 2.0 * (one @ k @ m @ one) / (n - 2)
     return float((trace + outer - cross) / (n * (n - 3)))
@@ -143,6 +143,7 @@ class Reference:
         self.particles: dict[str, int] = {}
         self._grams: dict[Any, list[np.ndarray]] = {}
         self._sums: dict[Any, float] = {}
+        self._constant: dict[Any, bool] = {}
 
     def labels(self, model: str, particle: int = 0) -> list[str]:
         return [label for m, p, label in self.features if (m, p) == (model, particle)]
@@ -192,7 +193,9 @@ class Reference:
         return np.array([[self.cell((a, i), (b, j), **options) for j in cols] for i in rows])
 
     def constant(self, key: tuple[str, int, str]) -> bool:
-        return all(bool((x == x[:1]).all()) for x in self.features[key])
+        if key not in self._constant:
+            self._constant[key] = all(bool((x == x[:1]).all()) for x in self.features[key])
+        return self._constant[key]
 
     def same_output(self, model: str, i: str, j: str) -> bool:
         x, y = self.features[(model, 0, i)], self.features[(model, 0, j)]

@@ -67,7 +67,8 @@ class Capture:
     def attach(self) -> None:
         """Register the hooks; they act only within `recording`."""
         for name, module in self.choice.modules.items():
-            self._handles[name] = module.register_forward_hook(self._hook(name))
+            # Unbound: a scripted child refuses the method, yet runs the hook.
+            self._handles[name] = nn.Module.register_forward_hook(module, self._hook(name))
 
     def detach(self) -> None:
         """Remove the hooks."""

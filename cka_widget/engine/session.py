@@ -156,10 +156,11 @@ class Session:
         self._take(batches, n)
 
     def _run_all(self, batches: Mapping[str, Any], n: int) -> None:
-        blocks = self._stack.begin(n)
         distinct = {id(batch): batch for batch in batches.values()}
-        # Grad mode is the thread's: never left on across a yield.
-        with torch.no_grad(), eager():
+        # Both modes are the thread's: never left on across a yield. Tensors of inference mode
+        # have no version, so that aliases could not be told from in-place operations.
+        with torch.inference_mode(False), torch.no_grad(), eager():
+            blocks = self._stack.begin(n)
             moved = {key: to_device(batch, self.device) for key, batch in distinct.items()}
             for run, capture in self._captures:
                 self._run(run, capture, moved[id(batches[run.model])], n)

@@ -60,6 +60,15 @@ def test_containers_and_their_last_children_are_one_row() -> None:
     assert result.layers("a") == ["body.inner.0", "body", "tail.0", "tail", "(output)"]
 
 
+def test_a_module_that_hands_its_input_on_does_not_rename_it() -> None:
+    model = nn.Sequential(
+        zoo.seeded(nn.Linear, 8, 6), nn.Dropout(0.5), nn.Identity(), nn.ReLU(inplace=True)
+    )
+    result = check({"a": model}, zoo.vectors())
+    assert result.layers("a") == ["0", "3"]
+    assert result.particles("a", "a", row="1", col="3").shape == (1, 1), "known by its alias"
+
+
 def test_layers_that_never_ran_are_no_rows() -> None:
     result = check({"a": zoo.seeded(zoo.NeverCalled)}, zoo.vectors())
     assert result.layers("a") == ["steps.0", "steps.1", "steps.2", "head"]
