@@ -1,0 +1,41 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { shorten, thin } from "../src/heatmap/fit.ts";
+
+const measure = (text: string) => [...text].length * 6;
+
+test("a text that fits is left alone, one that does not loses its middle", () => {
+  assert.equal(shorten("layer1.conv", 66, measure), "layer1.conv");
+  assert.equal(shorten("downsample.1", 48, measure), "dow…le.1");
+  assert.equal(shorten("downsample.1", 5, measure), "");
+});
+
+test("a shortened text is never wider than its room", () => {
+  for (let room = 0; room < 90; room++) assert.ok(measure(shorten("encoder.layer.7", room, measure)) <= room);
+});
+
+test("all labels stand where there is room for all", () => {
+  assert.deepEqual(thin(3, 6, 14, 13, []), [3, 4, 5, 6]);
+});
+
+test("thinned labels never come nearer than they may", () => {
+  for (const pitch of [0.4, 1.36, 2.7, 6, 12.9]) {
+    const kept = thin(0, 499, pitch, 13, [100, 104, 250, 499], [251]);
+    for (let i = 1; i < kept.length; i++) assert.ok((kept[i] - kept[i - 1]) * pitch >= 13 - 1e-9, `${pitch}`);
+  }
+});
+
+test("starts of groups are kept first, in their order", () => {
+  assert.deepEqual(thin(0, 9, 5, 13, [4, 5, 8]), [0, 4, 8]);
+});
+
+test("a focused label pushes neighbours out and moves no other", () => {
+  const still = thin(0, 99, 5, 13, []);
+  const moved = thin(0, 99, 5, 13, [], [50]);
+  assert.ok(moved.includes(50));
+  assert.deepEqual(moved.filter((i) => i !== 50), still.filter((i) => Math.abs(i - 50) >= 3));
+});
+
+test("a focus out of sight changes nothing", () => {
+  assert.deepEqual(thin(10, 20, 5, 13, [], [3, -1]), thin(10, 20, 5, 13, []));
+});
