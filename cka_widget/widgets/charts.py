@@ -11,7 +11,7 @@ from cka_widget.widgets.cell_scores import CellScores, ParticleMap, Profile, Wit
 from cka_widget.widgets.format import shorten
 from cka_widget.widgets.style import color
 
-NOTHING = np.array([np.nan])
+NOTHING = np.zeros(0)
 
 
 def _figure(marks: list, axes: list, height: int, left: int, bottom: int = 24) -> bq.Figure:
@@ -63,14 +63,14 @@ class PairScores:
             x=[0, 0], y=[0, 0], scales=scales, colors=[color("text")], stroke_width=1.6
         )
         self.x_axis = bq.Axis(
-            scale=self.x, tick_format=".2f", num_ticks=5, grid_lines="none", color=color("line")
+            scale=self.x, tick_format=".2f", grid_lines="none", color=color("line")
         )
         self.y_axis = bq.Axis(
             scale=self.y, orientation="vertical", grid_lines="none", tick_values=[], tick_labels={}
         )
         self.y_axis.color = "transparent"
         self.figure = _figure(
-            [self.mean, *self.inner, self.pairs, self.odd], [self.x_axis, self.y_axis], 104, 62
+            [self.mean, *self.inner, self.pairs, self.odd], [self.x_axis, self.y_axis], 104, 78
         )
 
     def update(self, data: CellScores, inner: Sequence[Within], slots: tuple[str, str]) -> None:
@@ -92,9 +92,10 @@ class PairScores:
             _set(mark, x=_some(scores), y=_some(spread))
             if group:
                 mark.colors = [color(slots[0] if group.key == data.cell.row else slots[1])]
-                ticks[at + 0.5] = shorten(group.key.model, 9)
+                ticks[at + 0.5] = shorten(group.key.model, 12)
         low, high = _reach(values, *(group.scores for group in inner))
         _set(self.x, min=low, max=high)
+        self.x_axis.tick_values = [low, 0.25, 0.5, 0.75, 1.0] if low == 0 else [low, 0.0, 0.5, 1.0]
         self.y.max = float(lanes)
         self.y_axis.tick_values = list(ticks)
         self.y_axis.tick_labels = {str(at): text for at, text in ticks.items()}
@@ -175,19 +176,24 @@ class ParticlePlane:
         ]
         self.figure = _figure(list(self.groups), [], 190, 14, 12)
         self.figure.min_aspect_ratio = self.figure.max_aspect_ratio = self.ASPECT
+        self.figure.add_class("cka-plane")
 
     def update(
         self, plane: ParticleMap, odd: Sequence[Sequence[int]], slots: Sequence[str]
     ) -> None:
         """Draw the map; `odd` lists the particles of the row and of the column that stand out."""
         parts = plane.coords[: plane.split], plane.coords[plane.split :]
-        for mark, coords, flagged, slot in zip(self.groups, parts, odd, slots, strict=True):
+        named = _readable(plane.coords, list(odd[0]) + [plane.split + i for i in odd[1]])
+        marks_named = named[: plane.split], named[plane.split :]
+        for mark, coords, flagged, slot, told in zip(
+            self.groups, parts, odd, slots, marks_named, strict=True
+        ):
             tints = [color("odd" if i in flagged else slot) for i in range(len(coords))]
             _set(
                 mark,
                 x=coords[:, 0] if len(coords) else NOTHING,
                 y=coords[:, 1] if len(coords) else NOTHING,
-                names=[f"#{i}" for i in range(len(coords))] or [""],
+                names=[f"#{i}" if told[i] else "" for i in range(len(coords))] or [""],
                 colors=tints or [color(slot)],
             )
         finite = plane.coords[np.isfinite(plane.coords).all(1)]
@@ -205,6 +211,18 @@ class ParticlePlane:
 
 def _some(values: np.ndarray) -> np.ndarray:
     return values if len(values) else NOTHING
+
+
+def _readable(coords: np.ndarray, first: Sequence[int]) -> list[bool]:
+    """Which points get their name: the `first`, then those whose name would not cover another."""
+    finite = np.isfinite(coords).all(1)
+    size = np.ptp(coords[finite], axis=0).max() if finite.any() else 1.0
+    named: list[int] = []
+    for i in [*first, *(i for i in range(len(coords)) if i not in first)]:
+        apart = np.abs(coords[named] - coords[i]) > np.array([0.12, 0.08]) * size
+        if finite[i] and (i in first or apart.any(1).all()):
+            named.append(i)
+    return [i in named for i in range(len(coords))]
 
 
 def _doubled(profile: Profile) -> Profile:

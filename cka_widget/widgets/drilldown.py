@@ -17,11 +17,11 @@ from cka_widget.widgets.particle_stats import similarity_order
 
 MAX_TABLE = 400
 NOTHING = (
-    '<div class="cka-none"><b>No cell selected</b><span>Click a cell of the heatmap, or move with '
-    "the arrow keys, to see what lies behind its score.</span></div>"
+    '<div class="cka-nothing"><b>No cell selected</b><span>Click a cell of the heatmap, or '
+    "move with the arrow keys, to see what lies behind its score.</span></div>"
 )
 WAITING = (
-    '<div class="cka-none"><b>Nothing to show yet</b><span>Once the run has begun, a click on a '
+    '<div class="cka-nothing"><b>Nothing to show yet</b><span>Once the run has begun, a click on a '
     "cell of the heatmap shows the particles behind its score.</span></div>"
 )
 
@@ -125,7 +125,7 @@ class DrillDown(widgets.VBox):
 
     def _show_panels(self, shown: set[str] | None = None) -> None:
         for name, panel in self._panels.items():
-            (panel.remove_class if name in (shown or ()) else panel.add_class)("cka-hidden")
+            (panel.remove_class if name in (shown or ()) else panel.add_class)("cka-folded")
 
 
 def _panel(*children: widgets.Widget) -> widgets.VBox:
@@ -158,7 +158,7 @@ def _header(data: CellScores, slots: tuple[str, str]) -> str:
         parts.append(tag("span", plus_minus(data.error) if sure else "no error bar yet"))
     if not data.single:
         parts.append(tag("span", plural(int(data.pairs.sum()), "particle pair")))
-    number = f'<div class="cka-score{"" if sure else " cka-unsure"}">{"".join(parts)}</div>'
+    number = f'<div class="cka-score{"" if sure else " cka-unsettled"}">{"".join(parts)}</div>'
     return title + number + (tag("div", data.reason, class_="cka-muted") if data.reason else "")
 
 
@@ -193,7 +193,7 @@ def _table(data: CellScores) -> str:
     found = np.argwhere(data.pairs)
     for i, j in found[:MAX_TABLE]:
         value, error = data.scores[i, j], data.errors[i, j]
-        mark = ' class="cka-odd"' if data.is_odd(i, j) else ""
+        mark = ' class="cka-odd-row"' if data.is_odd(i, j) else ""
         text = f"{score(value, error)} {plus_minus(error)}".strip()
         rows.append(f"<tr{mark}><td>#{i}</td><td>#{j}</td><td>{escape(text)}</td></tr>")
     row, col = data.cell

@@ -242,6 +242,7 @@ class CKAExplorer(widgets.VBox):
                 )  # fmt: skip
                 heatmap.row_name, heatmap.col_name = row, col
                 heatmap.row_color, heatmap.col_color = slots[row], slots[col]
+            heatmap.height = _comfortable(len(axes[0].layers))
             heatmap.value_name = VALUE_NAMES[self.metric]
             heatmap.auto_range = self.metric != "mean" or views.toolbar.range.value
             heatmap.set_data(self._values, errors)
@@ -438,6 +439,11 @@ class CKAExplorer(widgets.VBox):
         if self.result is not None:
             bundle["image/png"] = base64.b64encode(picture.png(self._picture())).decode("ascii")
         return bundle
+
+
+def _comfortable(rows: int) -> int:
+    """Height (pixels) that gives few rows room and many rows a screenful; axes included."""
+    return min(max(34 * rows + 130, 360), 640)
 
 
 def _on_colab() -> bool:

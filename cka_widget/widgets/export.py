@@ -30,7 +30,7 @@ class ExportMenu(widgets.HBox):
             button.on_click(lambda _, name=name, make=make: self._write(name, make))
             self._buttons.append(button)
         super().__init__([*self._buttons, self.message])
-        self.add_class("cka-menu")
+        self.add_class("cka-export")
         self.open = False
         self.add_class("cka-hidden")
 

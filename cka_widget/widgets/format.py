@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from html import escape
 
 
@@ -86,3 +87,17 @@ def tag(name: str, text: str, **attributes: str) -> str:
         for key, value in attributes.items()
     )
     return f"<{name}{pairs}>{escape(text)}</{name}>"
+
+
+def distinct(names: Sequence[str]) -> dict[str, str]:
+    """Short forms: names without the first and last words that all of them share.
+
+    "shallow CNN" and "deep CNN" are "shallow" and "deep"; names that would vanish stay whole.
+    """
+    words = [name.split() for name in names]
+    if len(names) < 2:
+        return {name: name for name in names}
+    for end in (0, -1):
+        while all(len(w) > 1 for w in words) and len({w[end] for w in words}) == 1:
+            words = [w[1:] if end == 0 else w[:-1] for w in words]
+    return {name: " ".join(left) for name, left in zip(names, words, strict=True)}

@@ -14,7 +14,7 @@ class Header(widgets.HBox):
 
     def __init__(self) -> None:
         self.title = widgets.HTML()
-        self.title.add_class("cka-title")
+        self.title.add_class("cka-headline")
         self.run = _button("Run", "Stream the data once through every model")
         self.run.add_class("cka-primary")
         self.pause = _button("Pause", "Stop before the next batch; nothing is lost")
@@ -29,7 +29,7 @@ class Header(widgets.HBox):
     def show_models(self, chips: Sequence[tuple[str, str]]) -> None:
         """`chips` are (text, palette slot), one or two."""
         parts = [
-            f'<span class="cka-chip cka-{slot}">{tag("span", text)}</span>' for text, slot in chips
+            f'<span class="cka-model cka-{slot}">{tag("span", text)}</span>' for text, slot in chips
         ]
         rest = parts[1] if len(parts) > 1 else '<span class="cka-muted">itself</span>'
         self.title.value = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import ipywidgets as widgets
 
-from cka_widget.widgets.format import shorten
+from cka_widget.widgets.format import distinct, shorten
 
 METRICS = {"mean": "mean", "spread": "spread", "stderr": "± error"}
 _TOOLTIPS = [
@@ -43,7 +43,7 @@ class Toolbar(widgets.HBox):
         choice = [self.rows, self.cols] if len(models) > 2 else []
         if len(models) == 2:
             first, second = models
-            short = {m: shorten(m, 13) for m in models}
+            short = {m: shorten(name, 13) for m, name in distinct(models).items()}
             self.pair.options = [
                 (f"{short[a]} × {short[b]}", (a, b))
                 for a, b in ((first, second), (first, first), (second, second))

@@ -53,7 +53,7 @@ class Views:
         self.plan_run = widgets.Button(description="Run", tooltip="Start the comparison")
         self.plan_run.add_class("cka-primary")
         self.empty = widgets.VBox([self.plan, self.plan_run])
-        self.empty.add_class("cka-empty")
+        self.empty.add_class("cka-start")
         middle = widgets.VBox([self.empty, self.result])
         middle.add_class("cka-middle")
         self._column = widgets.VBox([])
