@@ -80,6 +80,8 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
   const draw = () => {
     const width = Math.floor(ui.root.clientWidth);
     if (!width) return;
+    // Drawn while out of the page, where no style can be read.
+    if (!paint.text) retheme();
     dpr = window.devicePixelRatio || 1;
     if (stale.scene || !scene || scene.layout.width !== width) {
       scene = compose(model, width, measure, scene);
@@ -125,7 +127,8 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
     ui.empty.hidden = !none;
     ui.empty.textContent = s.options.reason || "No scores yet";
     ui.stage.style.height = `${s.layout.height}px`;
-    setAttrs(ui.stage, { "aria-label": summary(s) });
+    // Where the cells are, for whoever drives the page.
+    setAttrs(ui.stage, { "aria-label": summary(s), "data-plot": [plot.x, plot.y, plot.w, plot.h].join(" ") });
     const where = isBottom(s) ? "at the bottom" : "on top";
     const other = isBottom(s) ? "on top" : "at the bottom";
     ui.origin.hidden = none || s.options.compact;

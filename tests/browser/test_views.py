@@ -13,7 +13,8 @@ import numpy as np
 from cka_widget.widgets.heatmap import Heatmap
 from cka_widget.widgets.picker import LayerPicker
 
-rows = ["conv1", *[f"layer{i}.{j}.{k}" for i in (1, 2) for j in (0, 1) for k in ("conv", "bn")], "fc"]
+blocks = [f"layer{i}.{j}.{k}" for i in (1, 2) for j in (0, 1) for k in ("conv", "bn")]
+rows = ["conv1", *blocks, "fc"]
 depth = np.linspace(0, 1, 10)
 scores = np.exp(-8 * (depth[:, None] - np.linspace(0, 1, 16)[None, :]) ** 2)
 scores[3] = np.nan
@@ -28,7 +29,8 @@ heatmap
 """
 PICKER = """
 nodes = [{"name": f"layer{i}", "cls": "Sequential", "shape": "8×4×4"} for i in range(3)]
-nodes += [{"name": "act", "cls": "ReLU", "calls": 2}, {"name": "aux", "status": "never ran", "calls": 0}]
+nodes.append({"name": "act", "cls": "ReLU", "calls": 2})
+nodes.append({"name": "aux", "status": "never ran", "calls": 0})
 picker = LayerPicker(nodes, title="narrow", particles=4, checked=["layer0"])
 picker
 """
@@ -43,15 +45,14 @@ def heatmap(server: Server, notebook: Notebook) -> Notebook:
 
 
 def middle(notebook: Notebook, row: int, col: int) -> tuple[float, float]:
-    """Where a cell is, found by walking with the keyboard and reading the live text."""
-    stage = notebook.page.locator(".cka-stage").bounding_box()
-    origin = notebook.page.locator(".cka-origin").bounding_box()
-    assert stage is not None
-    assert origin is not None
-    left = 20 + 22 + 45 + 7  # axis name, bracket, labels, gap: near enough for a cell of 40 pixels
-    width = stage["width"] - left - 74
-    x = stage["x"] + left + (col + 0.5) * min(width / 16, 64)
-    return x, origin["y"] + (row + 0.5) * origin["height"] / 10
+    """Where the middle of a cell is on the page."""
+    stage = notebook.page.locator(".cka-stage")
+    box = stage.bounding_box()
+    plot = stage.get_attribute("data-plot")
+    assert box is not None
+    assert plot is not None
+    x, y, width, height = map(float, plot.split())
+    return box["x"] + x + (col + 0.5) * width / 16, box["y"] + y + (row + 0.5) * height / 10
 
 
 def test_hover_shows_the_cell_and_a_click_reaches_the_kernel(
@@ -139,6 +140,6 @@ def test_the_picker_by_mouse_and_by_keyboard(server: Server, notebook: Notebook)
     notebook.wait_for_value("picker.checked == ['layer1', 'layer2', 'act']")
     notebook.execute("picker.checked = []; picker.disabled = True")
     expect(total).to_have_text("0 rows")
-    page.get_by_role("treeitem", name="layer1").click()
+    page.get_by_role("treeitem", name="layer1").click(force=True)
     expect(total).to_have_text("0 rows")
     assert notebook.errors == []

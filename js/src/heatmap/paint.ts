@@ -11,6 +11,8 @@ import { cellRect } from "./view.ts";
 /** From this size on, in pixels, an uncertain cell is drawn smaller; below it fades. */
 const SHRINKS = 7;
 const FADE = 0.7;
+/** The widest rim of an uncertain cell, in pixels. */
+const RIM = 8;
 
 const pitch = (s: Scene): [number, number] => [s.layout.plot.w / s.view.cols, s.layout.plot.h / s.view.rows];
 
@@ -96,8 +98,9 @@ function shrink(ctx: CanvasRenderingContext2D, s: Scene, p: Palette, dpr: number
       const u = doubt(s.grid.stderr[row + c], limit, settled);
       if (u === 0 || Number.isNaN(s.grid.values[row + c])) continue;
       const { x, y, w, h } = cellRect(s.view, s.layout.plot, at, c, dpr);
-      const most = Math.min(0.3 * Math.min(w, h), numbered ? Math.min(w - 24, h - 13) / 2 : Infinity);
-      const d = Math.max(0.5, Math.round(u * most * 2) / 2);
+      const most = Math.min(RIM, 0.3 * Math.min(w, h), numbered ? Math.min(w - 24, h - 13) / 2 : RIM);
+      // On whole device pixels, or the colour would shine through between the four bars.
+      const d = Math.max(1, Math.round(u * most * dpr)) / dpr;
       ctx.fillRect(x, y, w, d);
       ctx.fillRect(x, y + h - d, w, d);
       ctx.fillRect(x, y + d, d, h - 2 * d);

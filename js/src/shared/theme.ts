@@ -56,8 +56,16 @@ export function followTheme(
   watch.observe(document.documentElement, { attributes: true, attributeFilter });
   watch.observe(document.body, { attributes: true, attributeFilter });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", soon, { signal });
+  // Some hosts render before the element is in the page, where nothing around it can be seen.
+  const arrival = new ResizeObserver(() => {
+    if (!root.isConnected) return;
+    arrival.disconnect();
+    apply();
+  });
+  if (!root.isConnected) arrival.observe(root);
   signal.addEventListener("abort", () => {
     watch.disconnect();
+    arrival.disconnect();
     clearTimeout(late);
   });
   apply();
