@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _FONT = 8.0  # points, of the tick labels
 _INCH = 72.0  # points
 _LONGEST = 28  # characters of a tick label
+_PAGE = 9.0  # inches of the longer side of a large matrix
+_SMALLEST = 2.6  # and of a small one
 
 
 def plot(
@@ -89,7 +91,7 @@ def draw(
         )
     if origin not in ("upper", "lower"):
         raise ValueError(f"origin={origin!r} is not known; choose 'upper' or 'lower'")
-    ax = _new_axes(*table.shape) if ax is None else ax
+    ax = _new_axes(*table.shape, annotate) if ax is None else ax
     # Undefined cells are left out of the image: what shows there is the hatched background.
     ax.patch.set(facecolor="0.93", edgecolor="0.65", hatch="////")
     image = ax.imshow(
@@ -110,8 +112,11 @@ def draw(
     if colorbar:
         below, above = np.nanmin(table, initial=vmin) < vmin, np.nanmax(table, initial=vmax) > vmax
         ends = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}
+        # In the axes' own coordinates the bar keeps to the matrix, whatever its proportions.
+        width, _ = _inches(ax)
+        beside = ax.inset_axes((1 + 0.1 / width, 0, 0.15 / width, 1))
         extend = ends[int(below), int(above)]
-        ax.figure.colorbar(image, ax=ax, label="CKA", extend=extend, shrink=0.9)
+        ax.figure.colorbar(image, cax=beside, label="CKA", extend=extend)
     return ax
 
 
@@ -120,25 +125,28 @@ def _axis_name(result: CKAResult, model: str) -> str:
     return f"{model} ({particles} particles)" if particles > 1 else model
 
 
-def _new_axes(rows: int, cols: int) -> Axes:
+def _new_axes(rows: int, cols: int, annotate: bool) -> Axes:
     from matplotlib import pyplot as plt
 
     # Room for one label a cell until the figure would outgrow a page.
-    cell = 1.4 * _FONT / _INCH
-    width = min(max(cols * cell, 2.6), 9.0)
-    height = min(max(rows * cell, 2.6), 9.0)
-    _, ax = plt.subplots(figsize=(width + 2.4, height + 1.8), layout="constrained")
+    legible = 0.36 if annotate else 1.4 * _FONT / _INCH
+    cell = max(min(legible, _PAGE / max(rows, cols)), _SMALLEST / max(rows, cols))
+    _, ax = plt.subplots(figsize=(cols * cell + 2.4, rows * cell + 1.8), layout="constrained")
     return ax
 
 
 def _label(ax: Axes, rows: Sequence[str], cols: Sequence[str]) -> None:
-    ax.apply_aspect()
-    # In constrained layout the axes still fill the figure less its margins: an estimate.
-    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
-    down, across = thinned(len(rows), box.height), thinned(len(cols), box.width)
+    width, height = _inches(ax)
+    down, across = thinned(len(rows), height), thinned(len(cols), width)
     ax.set_yticks(down, [_short(rows[i]) for i in down], fontsize=_FONT)
     ax.set_xticks(across, [_short(cols[i]) for i in across], fontsize=_FONT, rotation=90)
     ax.tick_params(length=2)
+
+
+def _inches(ax: Axes) -> tuple[float, float]:
+    ax.apply_aspect()
+    box = ax.get_window_extent().transformed(ax.figure.dpi_scale_trans.inverted())
+    return box.width, box.height
 
 
 def thinned(count: int, inches: float) -> list[int]:

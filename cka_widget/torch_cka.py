@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from itertools import permutations
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -174,7 +173,7 @@ class EnsembleCKA:
         chosen = [tuple(layers) for layers in self.model_layers or [()]]
         if len(set(chosen)) == 1:
             models: dict[str, Any] = {"Ensemble": self.models}
-            pairs = [("Ensemble", "Ensemble")]
+            pairs, chosen = [("Ensemble", "Ensemble")], chosen[:1]
         else:
             keys = [f"{name} #{i}" for i, name in enumerate(self.model_names)]
             models = dict(zip(keys, self.models, strict=True))
@@ -218,8 +217,8 @@ def _values(result: CKAResult, models: Sequence[str], labels: Sequence[Sequence[
         [aliases[model].get(label, label) for label in shown]
         for model, shown in zip(models, labels, strict=True)
     )
-    matrix = result.matrix(*models).loc[rows, cols].to_numpy(dtype=np.float32)
-    return torch.from_numpy(matrix)
+    matrix = result.matrix(*models).loc[rows, cols]
+    return torch.tensor(matrix.to_numpy(), dtype=torch.float32)
 
 
 def _plot(
@@ -236,7 +235,7 @@ def _plot(
     options["origin"] = "lower"
     plotting.draw(matrix.numpy(), rows, cols, row_name, col_name, **options)
     if save_path is not None:
-        plt.savefig(save_path, dpi=300)
+        plt.gcf().savefig(save_path, dpi=300)
     with warnings.catch_warnings():
         # Without a screen there is nothing to show, and the saved picture is enough.
         warnings.filterwarnings("ignore", ".*non-interactive", UserWarning)
