@@ -36,9 +36,10 @@ def distances(x: np.ndarray) -> np.ndarray:
 
 
 def median_distance(x: np.ndarray) -> float:
-    """Median of the distances between different rows."""
+    """Median of the distances between different rows; of two middle ones the lower."""
     d = distances(x)
-    return float(np.median(d[np.triu_indices(len(d), 1)]))
+    d = np.sort(d[np.triu_indices(len(d), 1)])
+    return float(d[(len(d) - 1) // 2])
 
 
 def rbf_gram(x: np.ndarray, sigma: float) -> np.ndarray:
@@ -108,6 +109,26 @@ def minibatch_cka(
     return cka_of_sums(*(weighted_sum(*pair, unbiased) for pair in pairs))
 
 
+def delta_stderr(series: Sequence[np.ndarray], sizes: Sequence[int]) -> float:
+    """Standard error of a mean of CKAs, from the per-block HSICs kept in full.
+
+    The influence of block b on HSIC_xy / sqrt(HSIC_xx HSIC_yy) is its first-order Taylor term at
+    the weighted means; `series` has one array (blocks, 3) of xy, xx, yy a pair.
+    """
+    n = np.asarray(sizes, dtype=np.float64)
+    influence = np.zeros(len(n))
+    for values in series:
+        xy, xx, yy = values.T
+        mean_xy, mean_xx, mean_yy = (n @ v / n.sum() for v in (xy, xx, yy))
+        root = np.sqrt(mean_xx * mean_yy)
+        slope = mean_xy / root / 2
+        influence += (xy - mean_xy) / root
+        influence -= slope * ((xx - mean_xx) / mean_xx + (yy - mean_yy) / mean_yy)
+    influence /= len(series)
+    b = len(n)
+    return float(np.sqrt(b / (b - 1) * ((n * influence) ** 2).sum()) / n.sum())
+
+
 def cka(x: np.ndarray, y: np.ndarray, unbiased: bool = True) -> float:
     """Linear CKA of two feature matrices, all samples in one block."""
     return minibatch_cka([linear_gram(x)], [linear_gram(y)], unbiased)
@@ -170,6 +191,17 @@ class Reference:
             return float("nan")
         options = (block, unbiased, gram)
         return cka_of_sums(*(self._sum(*p, *options) for p in ((a, b), (a, a), (b, b))))
+
+    def blocks_of(self, a: Any, b: Any, block: int | None = None) -> np.ndarray:
+        """Unbiased HSICs xy, xx, yy of every block (blocks, 3)."""
+        pairs = [
+            [
+                hsic_song(p, q)
+                for p, q in zip(self.grams(i, block), self.grams(j, block), strict=True)
+            ]
+            for i, j in ((a, b), (a, a), (b, b))
+        ]
+        return np.array(pairs).T
 
     def _sum(self, a: Any, b: Any, block: Any, unbiased: bool, gram: Any) -> float:
         key = (*sorted((a, b)), block, unbiased, gram)
