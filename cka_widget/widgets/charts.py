@@ -11,7 +11,7 @@ from cka_widget.widgets.cell_scores import CellScores, ParticleMap, Profile, Wit
 from cka_widget.widgets.format import shorten
 from cka_widget.widgets.style import color
 
-NOTHING = np.zeros(0)
+NOTHING = np.zeros(1)
 
 
 def _figure(marks: list, axes: list, height: int, left: int, bottom: int = 24) -> bq.Figure:
@@ -35,6 +35,23 @@ def _set(mark: bq.Mark, **values: object) -> None:
     with mark.hold_sync():
         for name, value in values.items():
             setattr(mark, name, value)
+
+
+def _dots(mark: bq.Mark, x: np.ndarray, y: np.ndarray, **values: object) -> None:
+    """Draw points or lines; without any the mark is hidden, since bqplot trips over empty data."""
+    if len(x) and len(y):
+        _set(mark, x=x, y=y, visible=True, **values)
+    else:
+        mark.visible = False
+
+
+def _ticks(axis: bq.Axis, labels: dict[str, str]) -> None:
+    """Name ticks by position. New names are drawn only when the positions change after them."""
+    if axis.tick_labels == labels:
+        return
+    axis.tick_labels = labels
+    axis.tick_values = []
+    axis.tick_values = [float(at) for at in labels]
 
 
 def _reach(*arrays: np.ndarray) -> tuple[float, float]:
@@ -81,15 +98,15 @@ class PairScores:
         lanes = 1 + len(inner)
         # The row's particle gives the height within the lane: a column of dots is one partner.
         heights = lanes - 0.85 + 0.7 * (1 - (rows + 0.5) / len(data.scores))
-        _set(self.pairs, x=_some(values[~odd]), y=_some(heights[~odd]))
-        _set(self.odd, x=_some(values[odd]), y=_some(heights[odd]))
+        _dots(self.pairs, values[~odd], heights[~odd])
+        _dots(self.odd, values[odd], heights[odd])
         ticks = {lanes - 0.5: "between" if inner else "pairs"}
         for lane, mark in enumerate(self.inner):
             group = inner[lane] if lane < len(inner) else None
             scores = group.scores if group else np.zeros(0)
             at = lanes - 2 - lane
             spread = at + 0.15 + 0.7 * (np.arange(len(scores)) * 0.618 % 1)
-            _set(mark, x=_some(scores), y=_some(spread))
+            _dots(mark, scores, spread)
             if group:
                 mark.colors = [color(slots[0] if group.key == data.cell.row else slots[1])]
                 ticks[at + 0.5] = shorten(group.key.model, 12)
@@ -97,8 +114,7 @@ class PairScores:
         _set(self.x, min=low, max=high)
         self.x_axis.tick_values = [low, 0.25, 0.5, 0.75, 1.0] if low == 0 else [low, 0.0, 0.5, 1.0]
         self.y.max = float(lanes)
-        self.y_axis.tick_values = list(ticks)
-        self.y_axis.tick_labels = {str(at): text for at, text in ticks.items()}
+        _ticks(self.y_axis, {f"{at:g}": text for at, text in ticks.items()})
         _set(self.mean, x=[data.value] * 2, y=[lanes - 1.0, lanes - 0.02])
         self.figure.layout.height = f"{54 + 34 * max(lanes, 1)}px"
 
@@ -116,7 +132,7 @@ class DepthProfile:
         self.each = bq.Lines(x=[0, 1], y=[0, 0], scales=scales, stroke_width=1)
         self.mean = bq.Lines(x=[0, 1], y=[0, 0], scales=scales, stroke_width=2)
         self.odd = bq.Lines(
-            x=[0, 1], y=[[np.nan] * 2], scales=scales, stroke_width=1.4, line_style="dashed",
+            x=[0, 1], y=[0, 0], scales=scales, stroke_width=1.4, line_style="dashed",
             colors=[color("odd")],
         )  # fmt: skip
         self.here = bq.Scatter(
@@ -147,17 +163,17 @@ class DepthProfile:
         last = float(steps[-1])
         _set(self.band, x=steps, y=np.array([profile.mean - width, profile.mean + width]),
              fill_colors=[color(slot)], colors=[color(slot)])  # fmt: skip
-        thin = profile.scores[usual] if many and usual else np.full((1, len(steps)), np.nan)
-        _set(self.each, x=steps, y=thin, colors=[color(slot)], opacities=[0.3] * len(thin))
+        thin = profile.scores[usual] if many else profile.scores[:0]
+        _dots(self.each, steps, thin, colors=[color(slot)], opacities=[0.3] * len(thin))
         _set(self.mean, x=steps, y=profile.mean, colors=[color(slot)])
-        dashed = profile.scores[list(odd)] if odd else np.full((1, len(steps)), np.nan)
-        _set(self.odd, x=steps, y=dashed, colors=[color("odd")] * len(dashed))
+        dashed = profile.scores[list(odd)]
+        _dots(self.odd, steps, dashed, colors=[color("odd")] * len(dashed))
         _set(self.here, x=np.array([float(profile.here)]), y=profile.mean[[profile.here]])
         low, high = _reach(profile.mean, profile.scores)
         _set(self.y, min=low, max=high + 0.03)
         _set(self.x, min=0.0, max=last)
         ends = {"0": shorten(profile.layers[0], 16), f"{last:.0f}": shorten(profile.layers[-1], 16)}
-        _set(self.x_axis, tick_values=[0.0, last], tick_labels=ends)
+        _ticks(self.x_axis, ends)
 
 
 class ParticlePlane:
@@ -189,13 +205,9 @@ class ParticlePlane:
             self.groups, parts, odd, slots, marks_named, strict=True
         ):
             tints = [color("odd" if i in flagged else slot) for i in range(len(coords))]
-            _set(
-                mark,
-                x=coords[:, 0] if len(coords) else NOTHING,
-                y=coords[:, 1] if len(coords) else NOTHING,
-                names=[f"#{i}" if told[i] else "" for i in range(len(coords))] or [""],
-                colors=tints or [color(slot)],
-            )
+            # bqplot tells points apart by their names: unseen ones differ in length.
+            names = [f"#{i}" if told[i] else "\u200b" * (i + 1) for i in range(len(coords))]
+            _dots(mark, coords[:, 0], coords[:, 1], names=names, colors=tints)
         finite = plane.coords[np.isfinite(plane.coords).all(1)]
         middle = (finite.max(0) + finite.min(0)) / 2 if len(finite) else np.zeros(2)
         half = np.ptp(finite, axis=0) / 2 if len(finite) else np.ones(2)
@@ -207,10 +219,6 @@ class ParticlePlane:
             max=float(middle[0] + tall * self.ASPECT),
         )
         _set(self.y, min=float(middle[1] - tall), max=float(middle[1] + tall))
-
-
-def _some(values: np.ndarray) -> np.ndarray:
-    return values if len(values) else NOTHING
 
 
 def _readable(coords: np.ndarray, first: Sequence[int]) -> list[bool]:

@@ -96,7 +96,8 @@ class DrillDown(widgets.VBox):
             if plane is not None:
                 shown.add("plane")
                 self.titles["plane"].value = _title("map of the particles", _map_note(data))
-                self.plane.update(plane, (odd_rows, odd_cols), slots)
+                others = odd_cols if cell.row != cell.col else []
+                self.plane.update(plane, (odd_rows, others), slots)
         self._show_panels(shown)
 
     def _draw_matrix(self) -> None:
