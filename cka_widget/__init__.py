@@ -17,14 +17,14 @@ _HOME = {
     "Heatmap": "widgets.heatmap",
     "LayerKey": "engine.keys",
     "LayerPicker": "widgets.picker",
-    "LayerTree": "introspect",
+    "LayerTree": "introspection",
     "MinibatchCKA": "engine.functional",
     "Snapshot": "engine.compare",
     "StackedParticles": "engine.particles",
     "cka": "engine.functional",
     "compare": "engine.compare",
     "concat": "engine.combine",
-    "introspect": "introspect",
+    "introspect": "introspection",
     "iter_compare": "engine.compare",
     "load": "engine.storage",
 }
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from cka_widget.engine.particles import StackedParticles
     from cka_widget.engine.result import CKAResult
     from cka_widget.engine.storage import load
-    from cka_widget.introspect import LayerTree, introspect
+    from cka_widget.introspection import LayerTree, introspect
     from cka_widget.widgets.explorer import CKAExplorer
     from cka_widget.widgets.heatmap import Heatmap
     from cka_widget.widgets.picker import LayerPicker
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value  # also wins over the submodule of the same name (`introspect`)
+    globals()[name] = value
     return value
 
 

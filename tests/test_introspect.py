@@ -11,7 +11,7 @@ import torch
 import zoo
 from torch import nn
 
-from cka_widget.introspect import introspect
+from cka_widget.introspection import introspect
 
 VECTOR = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
 IMAGE = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cka_widget.engine.batches import count, head, run_model, to_device
-from cka_widget.introspect import introspect
+from cka_widget.introspection import introspect
 from cka_widget.layer_tree import LayerTree
 
 LOOK = 16

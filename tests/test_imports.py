@@ -1,0 +1,189 @@
+"""What may import what: the engine no widget, the package no torch until it is used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cka_widget
+
+PACKAGE = Path(cka_widget.__file__).parent
+UI = ("ipywidgets", "anywidget", "bqplot", "IPython", "traitlets")
+HEAVY = ("torch", "pandas", "numpy", "matplotlib", "tqdm", *UI)
+
+# Who may import whom, by folder or file of the package; siblings of one name are free.
+ALLOWED = {
+    "__init__": set(),
+    "engine": set(),
+    "layer_tree": set(),
+    "introspection": {"engine", "layer_tree"},
+    "torch_cka": {"engine", "torch_cka_run", "plotting"},
+    "report": {"engine", "plotting"},
+    "plotting": {"engine"},
+    "widgets": {"engine", "introspection", "layer_tree", "plotting", "report", "__init__"},
+}
+ENGINE = {
+    "keys": set(),
+    "errors": set(),
+    "sums": set(),
+    "gram": set(),
+    "features": {"errors"},
+    "layers": set(),
+    "batches": set(),
+    "result": {"sums"},
+    "combine": {"result", "sums"},
+    "storage": {"result", "sums"},
+}
+# Methods of the result that forward to what is loaded when they are called.
+LAZY = {
+    "cka_widget.engine.result imports cka_widget.plotting.plot",
+    "cka_widget.engine.result imports cka_widget.engine.storage.save",
+}
+VIEWS = ("picker", "heatmap", "drilldown")
+
+
+def imported_after(statement: str, names: tuple[str, ...]) -> set[str]:
+    """Which of the names a fresh interpreter has imported after the statement."""
+    code = f"import sys\n{statement}\nprint(*[n for n in {names!r} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stdout.split())
+
+
+def test_the_engine_imports_no_widget() -> None:
+    modules = [f"cka_widget.engine.{p.stem}" for p in (PACKAGE / "engine").glob("[!_]*.py")]
+    assert len(modules) > 10
+    statement = "import cka_widget.engine, " + ", ".join(modules)
+    assert imported_after(statement, ("torch", *UI)) == {"torch"}
+
+
+def test_introspection_imports_no_widget() -> None:
+    assert not imported_after("import cka_widget.introspection", UI)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert not imported_after("import cka_widget", HEAVY)
+
+
+def test_opening_a_saved_result_needs_no_torch() -> None:
+    statement = "from cka_widget import load, CKAResult, concat, LayerKey, Cell"
+    assert not imported_after(statement, ("torch", *UI))
+
+
+def test_the_check_can_fail() -> None:
+    assert imported_after("import ipywidgets", UI) >= {"ipywidgets", "traitlets"}
+    assert imported_after("from cka_widget import Heatmap", UI) >= {"anywidget"}
+    assert imported_after("from cka_widget import cka", ("torch",)) == {"torch"}
+
+
+def test_every_public_name_exists() -> None:
+    for name in cka_widget.__all__:
+        assert getattr(cka_widget, name) is not None
+    assert set(cka_widget.__all__) <= set(dir(cka_widget))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = cka_widget.nothing
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """Importing `package.name` binds the module over a function of that name."""
+    modules = {path.stem for path in PACKAGE.iterdir() if path.stem != "__init__"}
+    assert modules.isdisjoint(cka_widget.__all__)
+
+
+# directions ---------------------------------------------------------------------------------------
+def imports_of(source: str, module: str) -> Iterator[str]:
+    """Full names of the package's modules that a module imports at run time."""
+    tree = ast.parse(source)
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*package, *filter(None, [node.module])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "cka_widget")
+
+
+def part_of(name: str) -> str:
+    """Folder or file of the package that a full name lies in; names of the root are free."""
+    parts = name.split(".")
+    inside = len(parts) > 1 and (
+        (PACKAGE / parts[1]).is_dir() or (PACKAGE / f"{parts[1]}.py").is_file()
+    )
+    return parts[1] if inside else "__init__"
+
+
+def wrong_directions(source: str, module: str) -> list[str]:
+    """What a module imports against the rules."""
+    own, wrong = part_of(module), []
+    allowed = ALLOWED.get(own, {"engine", "layer_tree"}) | {own}
+    for name in imports_of(source, module):
+        target = part_of(name)
+        if target not in allowed and not (target == "__init__" and own != "engine"):
+            wrong.append(f"{module} imports {name}")
+        parts, own_parts = name.split("."), module.split(".")
+        rules = ENGINE.get(own_parts[-1]) if own == target == "engine" else None
+        if rules is not None and parts[2:3] and parts[2] not in rules | {own_parts[-1]}:
+            wrong.append(f"{module} imports {name}")
+        if own == target == "widgets" and own_parts[-1] in VIEWS and parts[2:3]:
+            siblings = set(VIEWS) - {own_parts[-1]}
+            # The drill-down's matrix of particles is a Heatmap.
+            if parts[2] in siblings and (own_parts[-1], parts[2]) != ("drilldown", "heatmap"):
+                wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def test_import_directions() -> None:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(["cka_widget", *path.relative_to(PACKAGE).with_suffix("").parts])
+        found += wrong_directions(path.read_text(encoding="utf-8"), module)
+    assert set(found) <= LAZY
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("cka_widget.engine.compare", "from cka_widget.widgets.heatmap import Heatmap"),
+        ("cka_widget.engine.compare", "def f():\n    import cka_widget.introspection"),
+        ("cka_widget.engine.compare", "from ..widgets import heatmap"),
+        ("cka_widget.engine.sums", "from cka_widget.engine.gram import u_centre_"),
+        ("cka_widget.introspection", "from cka_widget.widgets.picker import LayerPicker"),
+        ("cka_widget.torch_cka", "from cka_widget.widgets import explorer"),
+        ("cka_widget.widgets.picker", "from cka_widget.widgets.heatmap import Heatmap"),
+        ("cka_widget.widgets.heatmap", "from .drilldown import Drilldown"),
+    ],
+)
+def test_the_direction_check_can_fail(module: str, line: str) -> None:
+    assert wrong_directions(line, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("cka_widget.engine.compare", "from cka_widget.engine.capture import Capture"),
+        ("cka_widget.widgets.explorer", "from cka_widget.widgets.heatmap import Heatmap"),
+        (
+            "cka_widget.engine.errors",
+            "if TYPE_CHECKING:\n    from cka_widget.engine.result import CKAResult",
+        ),
+    ],
+)
+def test_the_direction_check_lets_the_right_ones_pass(module: str, line: str) -> None:
+    assert not wrong_directions(line, module)
