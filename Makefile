@@ -61,7 +61,7 @@ browser: install
 lint: install
 	echo "== lint and format"
 	$(BIN)/ruff check --quiet . $(call fail,ruff found something (see above).)
-	$(BIN)/ruff format --check --quiet . $(call fail,ruff would format some files: run .venv/bin/ruff format .)
+	$(BIN)/ruff format --check . $(call fail,ruff would format the files above: run .venv/bin/ruff format .)
 
 types: install
 	echo "== types"
