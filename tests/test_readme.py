@@ -1,0 +1,37 @@
+"""The README's example runs as it stands, and what it points to is there."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def net(depth: int) -> nn.Module:
+    """Blocks named as in the README."""
+    blocks = {f"block{i}": nn.Sequential(nn.Linear(6, 6), nn.ReLU()) for i in range(1, depth + 1)}
+    return nn.Sequential(OrderedDict(**blocks, fc=nn.Linear(6, 3)))
+
+
+def test_the_example_runs() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names = {f"net{i}": net(3 if i < 4 else 6) for i in range(8)}
+    names["loader"] = [torch.randn(16, 6) for _ in range(6)]
+    exec(example, names)
+    result = names["result"]
+    assert names["explorer"].state == "done"
+    assert result.matrix("shallow", "deep").notna().all(axis=None)
+    assert result.particles("shallow", "deep", row="block3", col="block6").shape == (4, 4)
+
+
+def test_links_and_pictures_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        path = ROOT / target
+        assert path.is_file(), target
+        assert path.suffix != ".png" or path.stat().st_size < 300_000, target
