@@ -31,6 +31,12 @@ def _figure(marks: list, axes: list, height: int, left: int, bottom: int = 24) -
     return figure
 
 
+def _vertical(scale: bq.Scale, **options: object) -> bq.Axis:
+    """An axis on the left, without a line of its own."""
+    upright = {"orientation": "vertical"} if bq.Axis.class_traits().get("orientation") else {}
+    return bq.Axis(scale=scale, side="left", color="transparent", **upright, **options)
+
+
 def _set(mark: bq.Mark, **values: object) -> None:
     with mark.hold_sync():
         for name, value in values.items():
@@ -75,17 +81,14 @@ class PairScores:
             bq.Scatter(x=NOTHING, y=NOTHING, colors=[color("muted")], **dots) for _ in range(2)
         ]
         for mark in (self.pairs, self.odd, *self.inner):
-            mark.default_opacities = [0.75]
+            mark.opacities = [0.75]
         self.mean = bq.Lines(
             x=[0, 0], y=[0, 0], scales=scales, colors=[color("text")], stroke_width=1.6
         )
         self.x_axis = bq.Axis(
             scale=self.x, tick_format=".2f", grid_lines="none", color=color("line")
         )
-        self.y_axis = bq.Axis(
-            scale=self.y, orientation="vertical", grid_lines="none", tick_values=[], tick_labels={}
-        )
-        self.y_axis.color = "transparent"
+        self.y_axis = _vertical(self.y, grid_lines="none", tick_values=[], tick_labels={})
         self.figure = _figure(
             [self.mean, *self.inner, self.pairs, self.odd], [self.x_axis, self.y_axis], 104, 78
         )
@@ -140,10 +143,9 @@ class DepthProfile:
         )
         self.x_axis = bq.Axis(scale=self.x, grid_lines="none", color=color("line"))
         self.x_axis.tick_style = {"font-size": "11px"}
-        self.y_axis = bq.Axis(
-            scale=self.y, orientation="vertical", tick_values=[0, 0.5, 1], tick_format=".1f",
-            grid_color=color("line"), color="transparent",
-        )  # fmt: skip
+        self.y_axis = _vertical(
+            self.y, tick_values=[0, 0.5, 1], tick_format=".1f", grid_color=color("line")
+        )
         self.figure = _figure(
             [self.band, self.each, self.mean, self.odd, self.here],
             [self.x_axis, self.y_axis],

@@ -1,0 +1,456 @@
+"""CKAExplorer without a page: its traits, its run, and what its views are told."""
+
+import base64
+import threading
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import traitlets
+from torch import nn
+
+import cka_widget as cw
+from cka_widget.widgets import explorer as explorer_module
+
+
+class Net(nn.Module):
+    def __init__(self, widths=(6, 8, 4), seed=0, broken_after=None):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.body = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
+        self.head = nn.Linear(widths[-1], 3)
+        self.spare = nn.Linear(2, 2)
+        self.calls, self.broken_after = 0, broken_after
+
+    def forward(self, x):
+        self.calls += 1
+        if self.broken_after is not None and self.calls > self.broken_after:
+            raise ValueError("the sensor <unplugged>")
+        return self.head(torch.tanh(self.body(x)))
+
+
+class Slow:
+    """A list of batches that takes its time, and counts what it gave out."""
+
+    batch_size = 32
+
+    def __init__(self, batches=8, step=0.0):
+        torch.manual_seed(1)
+        self.batches = [torch.randn(32, 6) for _ in range(batches)]
+        self.step, self.given = step, 0
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for batch in self.batches:
+            time.sleep(self.step)
+            self.given += 1
+            yield batch
+
+
+def explore(models=None, loader=None, **options):
+    models = models or {"A": Net(seed=0), "B": Net((6, 5, 5, 4), seed=1)}
+    return cw.CKAExplorer(models, Slow() if loader is None else loader, device="cpu", **options)
+
+
+def ensembles():
+    return {"A": [Net(seed=i) for i in range(3)], "B": [Net(seed=10 + i) for i in range(4)]}
+
+
+def until(condition, timeout=10.0):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def hidden(widget):
+    return "cka-hidden" in widget._dom_classes
+
+
+CELL = cw.Cell(cw.LayerKey("A", "head"), cw.LayerKey("B", "body.0"))
+
+
+# before the run -----------------------------------------------------------------------------------
+def test_before_the_first_run_it_says_what_will_be_computed():
+    explorer = explore(ensembles())
+    plan = explorer._views.plan.value
+    assert explorer.state == "idle"
+    assert explorer.result is None
+    assert not hidden(explorer._views.empty)
+    assert hidden(explorer._views.result)
+    for words in ("Ready to compare", "3 rows × 3 columns", "3 and 4", "256 samples", "about"):
+        assert words in plan
+    assert explorer._views.pickers["A"].particles == 3
+
+
+def test_modules_that_never_ran_and_aliases_are_not_ticked():
+    explorer = explore()
+    assert explorer.layers["A"] == ["body", "body.0", "head"]
+    status = {n["name"]: n["status"] for n in explorer.pickers["A"].nodes}
+    assert status["spare"] == "never ran"
+    assert status["body.1"] == "alias"
+
+
+def test_construction_uses_nothing_up():
+    model = Net().train()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    explore({"A": model}, [torch.randn(32, 6)])
+    torch.manual_seed(7)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_shuffled_data_loader_draws_the_same_batches_as_without_the_explorer():
+    data = torch.utils.data.TensorDataset(torch.randn(64, 6))
+    loader = torch.utils.data.DataLoader(data, batch_size=16, shuffle=True)
+    torch.manual_seed(3)
+    expected = torch.cat([batch for (batch,) in loader])
+    models = {"A": Net()}
+    torch.manual_seed(3)
+    explore(models, loader)
+    assert torch.equal(torch.cat([batch for (batch,) in loader]), expected)
+
+
+def test_a_one_shot_iterator_keeps_its_first_batch():
+    explorer = explore(loader=iter(Slow(6)))
+    explorer.run(block=True)
+    assert explorer.result.samples == 6 * 32
+
+
+def test_a_choice_of_layers_and_a_misspelt_one():
+    explorer = explore(layers={"A": ["head"], "B": "body.*"})
+    assert explorer.layers["A"] == ["head"]
+    explorer.run(block=True)
+    assert explorer.result.layers("A") == ["head"]
+    with pytest.raises(ValueError, match="did you mean"):
+        explore(layers={"A": ["haed"]})
+
+
+# the run ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("block", [False, True])
+def test_a_run_gives_what_compare_gives(block):
+    models = ensembles()
+    explorer = explore(models)
+    explorer.run(block=block)
+    assert explorer.wait(30) == "done"
+    expected = cw.compare(models, Slow(), progress=False, device="cpu").matrix("A", "B")
+    np.testing.assert_allclose(explorer.result.matrix("A", "B"), expected, atol=1e-12)
+    np.testing.assert_allclose(explorer.heatmap.array(), expected, atol=1e-6)
+    assert explorer.heatmap.row_labels == list(expected.index)
+    assert explorer.heatmap.settled
+    assert explorer.progress == 1.0
+    assert not hidden(explorer._views.result)
+
+
+def test_states_and_progress_can_be_observed():
+    explorer, states, shares = explore(loader=Slow(12, 0.01)), [], []
+    explorer.observe(lambda change: states.append(change["new"]), "state")
+    explorer.observe(lambda change: shares.append(change["new"]), "progress")
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    explorer.pause()
+    explorer.resume()
+    explorer.wait(30)
+    assert states == ["running", "paused", "running", "done"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_a_pause_holds_the_loader_and_shows_all_that_was_computed():
+    loader = Slow(200, 0.01)
+    explorer = explore(loader=loader)
+    loader.given = 0  # one batch was looked at
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    explorer.pause()
+    time.sleep(0.1)
+    given = loader.given
+    time.sleep(0.1)
+    assert loader.given == given
+    until(lambda: explorer.result.batches == given)
+    assert "paused" in explorer._views.line.line.value
+    assert explorer._views.header.pause.description == "Resume"
+    explorer.cancel()
+    assert explorer.wait(10) == "cancelled"
+
+
+def test_cancel_keeps_the_partial_result_and_leaves_the_models_as_found():
+    loader, models = Slow(500, 0.005), ensembles()
+    models["A"][0].train()
+    explorer = explore(models, loader)
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    given = loader.given
+    explorer.cancel()
+    assert explorer.wait(10) == "cancelled"
+    assert loader.given <= given + 2
+    assert explorer.result.samples >= 32
+    assert not any(m._forward_hooks for nets in models.values() for n in nets for m in n.modules())
+    assert models["A"][0].training
+    assert not hidden(explorer._views.header.run)
+
+
+def test_a_failure_is_a_sentence_with_the_partial_heatmap_kept():
+    models = {"A": Net(), "B": Net(seed=1, broken_after=14)}
+    explorer = explore(models, Slow(40))
+    explorer.run()
+    assert explorer.wait(30) == "failed"
+    notes = explorer._views.line.notes.value
+    assert "sensor &lt;unplugged&gt;" in notes
+    assert "<details>" in notes
+    assert "Traceback" in explorer.failure.traceback
+    assert explorer.result.samples >= 32
+    assert explorer.heatmap.shape == [3, 3]
+    assert "The comparison failed" in explorer._views.line.live.value
+
+
+def test_a_second_run_after_a_failure_clears_the_message():
+    net = Net(seed=1, broken_after=8)
+    explorer = explore({"A": Net(), "B": net})
+    explorer.run()
+    assert explorer.wait(30) == "failed"
+    net.broken_after = None
+    explorer.run()
+    assert explorer.wait(30) == "done"
+    assert "failed" not in explorer._views.line.notes.value
+
+
+def test_running_twice_at_once_and_without_layers_is_refused():
+    explorer = explore(loader=Slow(50, 0.01))
+    explorer.run()
+    with pytest.raises(RuntimeError, match="under way"):
+        explorer.run()
+    explorer.cancel()
+    explorer.wait(10)
+    explorer.layers = {"A": []}
+    with pytest.raises(ValueError, match='tick at least one layer of "A"'):
+        explorer.run()
+    explorer._views.header.run.click()
+    assert "tick at least one layer" in explorer._views.line.notes.value
+
+
+def test_more_data_sharpens_a_finished_run():
+    explorer = explore(loader=Slow(6))
+    with pytest.raises(ValueError, match="run"):
+        explorer.add_data(Slow(2))
+    explorer.run(block=True)
+    before = explorer.result
+    torch.manual_seed(5)
+    explorer.add_data([torch.randn(32, 6) for _ in range(6)])
+    assert explorer.wait(30) == "done"
+    assert explorer.result.samples == 2 * before.samples
+    assert explorer.result.worst_stderr() < before.worst_stderr() * 1.5
+    assert before.samples == 6 * 32
+
+
+def test_good_enough_ends_as_done_before_the_data_do():
+    loader = Slow(3000, 0.001)
+    explorer = explore(loader=loader)
+    explorer.run()
+    until(lambda: explorer.result is not None and explorer.result.blocks >= 8)
+    explorer.stop_at_stderr = 0.2
+    assert explorer.wait(30) == "done"
+    assert loader.given < 3000
+    explorer = explore(loader=Slow(3000), stop_at_stderr=0.2)
+    explorer.run(block=True)
+    assert explorer.result.worst_stderr() <= 0.2
+
+
+def test_the_main_thread_stays_free_while_a_run_goes_on():
+    explorer = explore(loader=Slow(30, 0.01))
+    start = time.monotonic()
+    explorer.run()
+    assert time.monotonic() - start < 1.0
+    assert explorer.state == "running"
+    explorer.cancel()
+    explorer.wait(10)
+
+
+# what is on screen --------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def finished():
+    explorer = explore(ensembles())
+    explorer.run(block=True)
+    return explorer
+
+
+def test_selection_goes_both_ways_between_names_and_indices(finished):
+    finished.pair = ("A", "B")
+    finished.selection = CELL
+    rows, cols = finished.heatmap.row_labels, finished.heatmap.col_labels
+    assert finished.heatmap.selected == [rows.index("head"), cols.index("body.0")]
+    finished.heatmap.set_state({"selected": [1, 2]})
+    assert finished.selection == cw.Cell(cw.LayerKey("A", rows[1]), cw.LayerKey("B", cols[2]))
+    assert rows[1] in finished._views.drill.header.value
+    finished.heatmap.set_state({"selected": []})
+    assert finished.selection is None
+    assert "No cell selected" in finished._views.drill.header.value
+
+
+def test_hover_is_told_in_names(finished):
+    finished.pair = ("A", "B")
+    finished.heatmap.set_state({"hovered": [0, 1]})
+    assert finished.hover.row.model == "A"
+    finished.heatmap.set_state({"hovered": []})
+    assert finished.hover is None
+
+
+def test_plain_tuples_do_and_unknown_names_do_not(finished):
+    finished.selection = (("A", "head"), ("B", "head"))
+    assert isinstance(finished.selection, cw.Cell)
+    with pytest.raises(traitlets.TraitError, match='did you mean "head"'):
+        finished.selection = (("A", "haed"), ("B", "head"))
+    with pytest.raises(traitlets.TraitError, match="no model"):
+        finished.selection = (("Z", "head"), ("B", "head"))
+    with pytest.raises(traitlets.TraitError, match="a selection is"):
+        finished.selection = [1, 2]
+    finished.selection = None
+
+
+def test_selecting_within_one_ensemble_turns_the_page(finished):
+    finished.selection = (("B", "head"), ("B", "body.0"))
+    assert finished.pair == ("B", "B")
+    assert finished.heatmap.row_name == finished.heatmap.col_name == "B"
+    assert finished.heatmap.row_color == finished.heatmap.col_color == "b"
+    assert "12 particle pairs" in finished._views.drill.header.value
+    finished.pair, finished.selection = ("A", "B"), None
+
+
+def test_metric_shows_mean_spread_and_error(finished):
+    finished.pair = ("A", "B")
+    for metric, frame in (("spread", "spread"), ("stderr", "stderr"), ("mean", "matrix")):
+        finished.metric = metric
+        expected = getattr(finished.result, frame)("A", "B")
+        np.testing.assert_allclose(finished.heatmap.array(), expected, atol=1e-6)
+        assert finished._views.toolbar.metric.value == metric
+    assert not finished.heatmap.auto_range
+
+
+def test_unticking_hides_rows_at_once_and_ticking_brings_them_back(finished):
+    finished.pair, everything = ("A", "B"), finished.layers
+    rows = list(finished.heatmap.row_labels)
+    finished._views.pickers["A"].set_state({"checked": ["head"]})
+    assert finished.heatmap.row_labels == ["head"]
+    assert finished.heatmap.shape[0] == 1
+    finished.layers = {"A": ["head", "spare"]}
+    assert "not computed yet: A spare" in finished._views.legend.value
+    assert finished._views.pickers["A"].checked == ["head", "spare"]
+    finished.layers = everything
+    assert finished.heatmap.row_labels == rows
+    assert finished._views.legend.value == ""
+
+
+def test_two_explorers_linked_move_together(finished):
+    other = explore(ensembles())
+    other.run(block=True)
+    link = traitlets.link((finished, "selection"), (other, "selection"))
+    finished.selection = (("A", "head"), ("B", "head"))
+    assert other.selection == finished.selection
+    other.heatmap.set_state({"selected": [0, 0]})
+    assert finished.selection == other.selection
+    assert finished.heatmap.selected == [0, 0]
+    link.unlink()
+    finished.selection = None
+
+
+def test_theme_reaches_every_view(finished):
+    finished.theme = "dark"
+    views = finished._views
+    assert {views.heatmap.theme, views.drill.matrix.theme} == {"dark"}
+    assert {picker.theme for picker in finished.pickers.values()} == {"dark"}
+    finished.theme = "auto"
+
+
+def test_one_entry_is_compared_with_itself_and_three_by_two():
+    alone = explore({"E": [Net(seed=i) for i in range(3)]})
+    assert alone.pair == ("E", "E")
+    assert "itself" in alone._views.header.title.value
+    alone.run(block=True)
+    assert alone.heatmap.row_name == alone.heatmap.col_name == "E"
+    three = explore({name: Net(seed=i) for i, name in enumerate("ABC")})
+    three.run(block=True)
+    assert three.pair == ("A", "B")
+    three._views.toolbar.cols.value = "C"
+    assert three.pair == ("A", "C")
+    assert three.heatmap.col_name == "C"
+    assert list(three._views._column.children) == [three.pickers["A"], three.pickers["C"]]
+
+
+def test_names_are_text_never_markup():
+    explorer = explore({"<img src=x>": Net(), "b & c": Net(seed=1)})
+    explorer.run(block=True)
+    explorer.selection = (("<img src=x>", "head"), ("b & c", "head"))
+    views = explorer._views
+    written = views.header.title.value + views.drill.header.value + views.legend.value
+    assert "<img" not in written
+    assert "&lt;img src=x&gt;" in written
+
+
+def test_a_picture_stands_where_there_is_no_front_end(finished):
+    assert "image/png" not in explore()._repr_mimebundle_()
+    bundle = finished._repr_mimebundle_()
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert bundle["text/plain"].startswith("CKAExplorer: A against B, done, 256 samples")
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_export_writes_files_and_overwrites_none(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    menu = finished._views.menu
+    for button in menu._buttons:
+        button.click()
+        button.click()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"cka.png", "cka-2.png", "cka.svg", "cka.csv", "cka-2.csv"} <= names
+    assert "wrote" in menu.message.value
+    assert "cka" in (tmp_path / "cka.csv").read_text()
+
+
+# threads ------------------------------------------------------------------------------------------
+def test_page_and_publisher_may_write_at_the_same_time():
+    """Clicks arrive on another thread while the run publishes: no update may be lost."""
+    explorer = explore(ensembles(), Slow(400, 0.0005))
+    explorer.run()
+    until(lambda: explorer.heatmap.version > 0)
+    errors, stop = [], threading.Event()
+
+    def click():
+        rng = np.random.default_rng(0)
+        try:
+            while not stop.is_set():
+                rows, cols = explorer.heatmap.shape
+                cell = [int(rng.integers(rows)), int(rng.integers(cols))]
+                explorer.heatmap.set_state({"selected": cell, "hovered": cell})
+                assert explorer.heatmap.selected == cell
+                time.sleep(0.002)
+        except Exception as error:
+            errors.append(error)
+
+    clicker = threading.Thread(target=click)
+    clicker.start()
+    state = explorer.wait(60)
+    stop.set()
+    clicker.join(10)
+    assert errors == []
+    assert state == "done"
+    np.testing.assert_allclose(
+        explorer.heatmap.array(), explorer.result.matrix("A", "B"), atol=1e-6
+    )
+    row, col = explorer.heatmap.selected
+    assert explorer.selection.row.layer == explorer.heatmap.row_labels[row]
+    assert explorer.selection.col.layer == explorer.heatmap.col_labels[col]
+
+
+def test_on_colab_the_run_blocks(monkeypatch):
+    monkeypatch.setattr(explorer_module, "_on_colab", lambda: True)
+    explorer = explore()
+    explorer.run()
+    assert explorer.state == "done"
