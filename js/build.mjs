@@ -23,7 +23,10 @@ const options = {
 
 await mkdir(outdir, { recursive: true });
 if (process.argv.includes("--watch")) {
-  await (await esbuild.context(options)).watch();
+  const context = await esbuild.context(options);
+  await context.watch();
+  const { port } = await context.serve({ servedir: join(here, ".."), host: "127.0.0.1" });
+  console.log(`http://127.0.0.1:${port}/js/dev/ shows the widgets on their own; each save rebuilds them.`);
 } else {
   await esbuild.build(options);
   let total = 0;

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { table } from "../src/heatmap/colour.ts";
+import { index, rgb, table } from "../src/heatmap/colour.ts";
 import { bestPerRow, doubt, extent, grid } from "../src/heatmap/grid.ts";
 import { pixels } from "../src/heatmap/raster.ts";
 import { floats } from "../src/shared/model.ts";
@@ -56,4 +56,17 @@ test("an unknown error fades a cell, and all the way with fade 1", () => {
   const g = grid([1, 2], f(0, 0), f(NaN, 0.001))!;
   const out = pixels(g, { ...shade, bottom: false, settled: false, fade: 1 });
   assert.deepEqual([...out], [0xffffffff, 0xff040000]);
+});
+
+test("every pixel has the colour and the fading that its number and error ask for", () => {
+  const values = f(-0.5, 0, 0.0019, 0.002, 0.25, 0.5, 0.751, 0.999, 1, 3, 1e30, -1e30);
+  for (const [vmin, vmax] of [[0, 1], [-0.25, 0.8], [0.5, 0.5]]) {
+    const errors = values.map((_, i) => [0.001, 0.03, 0.06, 0.5, NaN][i % 5]);
+    const out = pixels(grid([3, 4], values, errors)!, { ...shade, vmin, vmax, bottom: false, settled: false, fade: 1 });
+    values.forEach((v, i) => {
+      const u = Math.round(doubt(errors[i], 0.03, false) * 15) / 15;
+      const [r] = rgb(shade.colours, index(v, vmin, vmax));
+      assert.ok(Math.abs((out[i] & 255) - (r + (255 - r) * u)) <= 1, `${v} in ${vmin} to ${vmax}`);
+    });
+  }
 });

@@ -36,9 +36,11 @@ export function drawOverlay(ctx: CanvasRenderingContext2D, s: Scene, p: Palette,
   for (const c of s.col.flags) if (c < s.grid.cols) stroke(ctx, band(null, c), p.odd, 2);
   const at = target(s);
   if (at) {
-    const cross = "rgba(150, 156, 166, 0.85)";
-    stroke(ctx, band(at[0], null), cross, 1);
-    stroke(ctx, band(null, at[1]), cross, 1);
+    // Light inside dark, so that the crosshair shows on either end of any colour map.
+    for (const frame of [band(at[0], null), band(null, at[1])]) {
+      stroke(ctx, frame, "rgba(0, 0, 0, 0.4)", 1, 1);
+      stroke(ctx, frame, "rgba(190, 196, 206, 0.9)", 1);
+    }
     if (s.pointed) {
       stroke(ctx, rect(s.pointed), "#000000", 1, 1);
       stroke(ctx, rect(s.pointed), "#ffffff", 1);

@@ -41,6 +41,9 @@ export interface Scene {
   pointed: Cell | null;
 }
 
+/** Room for a label that is seen only after zooming in, in pixels; longer ones lose their middle. */
+const ZOOMED = 66;
+
 const NO_AXIS: Axis = { texts: [], brackets: [], levels: 0, common: "" };
 
 function side(o: Options, which: "row" | "col", count: number, most: number, before: Side | undefined): Side {
@@ -88,8 +91,11 @@ export function compose(model: HeatmapModel, width: number, measure: Measure, be
   const [vmin, vmax] = options.auto_range ? extent(g) : [options.vmin, options.vmax];
   const { compact } = options;
   const rowTexts = compact ? compactRows(row) : row.axis.texts;
-  const widest = (texts: readonly string[], shown: readonly number[] | null) =>
-    (shown ? shown.map((i) => texts[i]) : texts).reduce((w, t) => Math.max(w, measure(t)), 0);
+  // Labels that are thinned out get no more than ZOOMED, which they need once zoomed in.
+  const widest = (texts: readonly string[], shown: readonly number[] | null): number => {
+    const all = texts.reduce((w, t) => Math.max(w, measure(t)), 0);
+    return shown ? shown.reduce((w, i) => Math.max(w, measure(texts[i])), Math.min(all, ZOOMED)) : all;
+  };
   const lay = (rows: readonly number[] | null, cols: readonly number[] | null) => layout({
     width,
     height: options.height,

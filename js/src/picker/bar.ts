@@ -53,10 +53,10 @@ export function presetBar(c: Choosing, signal: AbortSignal): HTMLElement {
     { class: "cka-presets", role: "group", "aria-label": "Choose many layers" },
     link("blocks", () => blocks(c.tree(), c.scope()), "Modules that hold other modules"),
     link("leaves", () => leaves(c.tree(), c.scope()), "Modules that hold no others"),
-    menuButton("by class", byClass, shift, signal),
-    menuButton("by depth", byDepth, shift, signal),
-    menuButton("every k-th", thinned, "of the layers chosen now", signal),
     link("all", () => all(c.tree(), c.scope()), "Every module that ran"),
     link("none", () => [], "Let go of all"),
+    menuButton("by class", byClass, shift, signal),
+    menuButton("by depth", byDepth, shift, signal),
+    menuButton("thin out", thinned, "of the layers chosen now", signal),
   );
 }
