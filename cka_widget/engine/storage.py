@@ -69,7 +69,7 @@ def load(path: str | PathLike[str]) -> CKAResult:
 def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
     rows = tuple(ModelRows(**{**r, "layers": tuple(r["layers"])}) for r in text["rows"])
     total = sum(map(len, rows))
-    if any(arrays[name].shape[0] != total for name in _ARRAYS):
+    if any(len(part) != total for part in (*(arrays[a] for a in _ARRAYS), text["row_reasons"])):
         raise ValueError("its arrays do not fit its layers")
     sums = HsicSums(
         text["weight"],

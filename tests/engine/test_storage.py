@@ -1,0 +1,276 @@
+"""Results that last: save and load, merge, concat."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import zoo
+from checks import TOLERANCE, largest_error, run
+from oracles import reference_compare
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import cka_widget as cw
+from cka_widget.engine.result import NEVER_TOGETHER, CKAResult
+
+MODELS = {
+    "ensemble ü/<b>": [zoo.mlp(seed) for seed in range(3)],
+    "single": zoo.seeded(zoo.NeverCalled),
+}
+
+
+def result(n: int = 96, batch: int = 12, seed: int = 0, **options: Any) -> CKAResult:
+    return run(MODELS, zoo.vectors(n, batch=batch, seed=seed), **options)
+
+
+def assert_equal(a: CKAResult, b: CKAResult) -> None:
+    assert a.models == b.models
+    assert repr(a) == repr(b)
+    assert (a.rows, a.row_reasons) == (b.rows, b.row_reasons)
+    assert (a.samples, a.batches, a.blocks) == (b.samples, b.batches, b.blocks)
+    assert (a.warnings, dict(a.provenance)) == (b.warnings, dict(b.provenance))
+    for x in a.models:
+        for y in a.models:
+            for what in ("matrix", "stderr", "spread"):
+                pd.testing.assert_frame_equal(getattr(a, what)(x, y), getattr(b, what)(x, y))
+    pd.testing.assert_frame_equal(a.to_frame(), b.to_frame())
+
+
+def test_everything_survives_a_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    saved = result(layers={"single": ["aux.0", "head"]})
+    saved.save(path)
+    loaded = cw.load(path)
+    assert_equal(saved, loaded)
+    assert loaded.reasons("single") == ["never ran", None]
+    assert loaded.why("ensemble ü/<b>", "single", "0", "aux.0") == "single aux.0: never ran"
+
+
+def test_loading_twice_and_saving_again_changes_nothing(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    result().save(first)
+    cw.load(str(first)).save(str(second))
+    assert_equal(cw.load(first), cw.load(second))
+
+
+def test_a_loaded_result_can_be_merged(tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    first, second = result(seed=1), result(seed=2)
+    first.save(path)
+    assert_equal(cw.load(path).merge(second), first.merge(second))
+
+
+def test_names_with_dots_hashes_and_aliases_survive(tmp_path: Path) -> None:
+    saved = run({"a": zoo.seeded(zoo.CalledTwice), "b": zoo.seeded(zoo.Nested)}, zoo.vectors())
+    saved.save(tmp_path / "a")
+    loaded = cw.load(tmp_path / "a")
+    assert "act#2" in loaded.layers("a")
+    alias, layer = next(iter(loaded.rows[1].aliases.items()))
+    cell = loaded.particles("b", "b", row=alias, col=layer)
+    assert cell.iat[0, 0] == pytest.approx(1.0)
+
+
+def test_loading_and_using_a_result_needs_no_torch(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    result().save(path)
+    script = f"""
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchinfo", "ipywidgets", "anywidget"):
+            raise ImportError(f"{{name}} is blocked")
+sys.meta_path.insert(0, Blocked())
+import cka_widget as cw
+result = cw.load({str(path)!r})
+a, b = result.models
+result.matrix(a, b), result.stderr(a, b), result.to_frame(), result.to_dict()
+result.particles(a, a, row="0", col="2")
+result.merge(result).save({str(tmp_path / "twice")!r})
+cw.concat([result, result])
+result.plot()
+print(result.matrix(a, b).iat[0, 0])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == cw.load(path).matrix(*MODELS).iat[0, 0]
+    blocked = script.replace("import cka_widget as cw", "import torch")
+    failed = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
+    assert "torch is blocked" in failed.stderr  # the blocking itself works
+
+
+@pytest.mark.parametrize("kept", [0, 5, 200, 0.5, -1])
+def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "run.safetensors"
+    result().save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else kept])
+    with pytest.raises(ValueError, match=r"run\.safetensors is damaged"):
+        cw.load(path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_file({"weight": np.zeros(3)}, path)
+    with pytest.raises(ValueError, match="was not written by cka_widget"):
+        cw.load(path)
+    path.write_text("hello")
+    with pytest.raises(ValueError, match="damaged or not a safetensors file"):
+        cw.load(path)
+    with pytest.raises(FileNotFoundError):
+        cw.load(tmp_path / "nothing")
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    """Rewrite the metadata of a saved file."""
+    with safe_open(path, framework="np") as file:
+        text = json.loads(file.metadata()["cka_widget"])
+    text.update(changes)
+    text = {k: v for k, v in text.items() if v is not ...}
+    save_file(load_file(path), path, metadata={"cka_widget": json.dumps(text)})
+
+
+def test_a_newer_file_asks_for_an_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    result().save(path)
+    _edit(path, version=99, rows="of a kind yet unknown")
+    with pytest.raises(ValueError, match=r"format 99, newer than the \d+ .* upgrade"):
+        cw.load(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": ...},
+        {"weight": ...},
+        {"version": "one"},
+        {"rows": []},
+        {"rows": [{"name": "a", "layers": ["x"], "n_particles": 1}]},
+        {"row_reasons": []},
+    ],
+)
+def test_a_file_with_spoilt_metadata_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "run.safetensors"
+    result().save(path)
+    _edit(path, **changes)
+    with pytest.raises(ValueError, match="is damaged"):
+        cw.load(path)
+
+
+def test_nothing_is_pickled(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    result().save(path)
+    assert path.read_bytes()[8:9] == b"{"
+    assert all(a.dtype.kind in "fi" for a in load_file(path).values())
+
+
+def test_merged_halves_equal_the_whole() -> None:
+    batches = zoo.vectors(96, batch=12)
+    whole = run(MODELS, batches)
+    merged = run(MODELS, batches[:3]).merge(run(MODELS, batches[3:]))
+    for a in whole.models:
+        for b in whole.models:
+            np.testing.assert_allclose(merged.matrix(a, b), whole.matrix(a, b), atol=1e-6)
+    frame = merged.to_frame()
+    np.testing.assert_allclose(frame["stderr"], whole.to_frame()["stderr"], atol=1e-6)
+    assert (merged.samples, merged.batches, merged.blocks) == (96, 8, 8)
+    seconds = merged.provenance["seconds"]
+    assert seconds > 0
+
+
+def test_merging_leaves_both_inputs_as_they_were() -> None:
+    a, b = result(seed=1), result(seed=2)
+    before = a.sums.h.copy(), b.sums.h.copy()
+    a.merge(b)
+    np.testing.assert_array_equal(a.sums.h, before[0])
+    np.testing.assert_array_equal(b.sums.h, before[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": "*.0"}, "same models, particles and layers"),
+        ({"kernel": "rbf"}, "same kernel"),
+        ({"unbiased": False}, "same unbiased"),
+        ({"reduce": "mean"}, "same reduce"),
+    ],
+)
+def test_results_that_cannot_be_merged(options: dict[str, Any], message: str) -> None:
+    models = {"a": zoo.seeded(zoo.Nested)}
+    plain, other = run(models, zoo.vectors()), run(models, zoo.vectors(), **options)
+    with pytest.raises(ValueError, match=message):
+        plain.merge(other)
+
+
+def parts() -> tuple[CKAResult, CKAResult]:
+    batches = zoo.vectors(96, batch=12)
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
+    return (
+        run(models, batches, layers={"a": ["0", "1"], "b": ["0"]}),
+        run(models, batches, layers={"a": ["1", "4"], "b": ["4"]}),
+    )
+
+
+def test_concat_knows_what_was_never_computed_together() -> None:
+    first, second = parts()
+    both = cw.concat([first, second])
+    assert both.layers("a") == ["0", "1", "4"]
+    assert both.layers("b") == ["0", "4"]
+    reference = reference_compare({"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors(96, batch=12))
+    expected = reference.matrix("a", "b", both.layers("a"), both.layers("b"))
+    expected[0, 1] = expected[2, 0] = np.nan
+    np.testing.assert_allclose(both.matrix("a", "b"), expected, atol=TOLERANCE)
+    assert both.why("a", "b", "0", "4") == NEVER_TOGETHER
+    assert both.why("a", "b", "4", "0") == NEVER_TOGETHER
+    assert both.why("a", "b", "1", "0") is None
+    assert both.stderr("a", "b").notna().equals(both.matrix("a", "b").notna())
+    assert both.reasons("a") == [None, None, None]
+
+
+def test_a_concat_can_be_saved_drawn_and_merged(tmp_path: Path) -> None:
+    both = cw.concat(parts())
+    both.save(tmp_path / "both")
+    loaded = cw.load(tmp_path / "both")
+    assert_equal(both, loaded)
+    loaded.plot("a", "b")
+    twice = loaded.merge(both)
+    assert twice.why("a", "b", "0", "4") == NEVER_TOGETHER
+    np.testing.assert_allclose(twice.matrix("a", "b"), both.matrix("a", "b"), atol=1e-12)
+
+
+def test_concat_of_ensembles_keeps_their_error_bars() -> None:
+    models = {"e": [zoo.mlp(seed) for seed in range(3)]}
+    batches = zoo.vectors(96, batch=12)
+    split = [run(models, batches, layers=[layer]) for layer in ("0", "4")]
+    both, whole = cw.concat(split), run(models, batches, layers=["0", "4"])
+    diagonal = np.eye(2, dtype=bool)
+    np.testing.assert_allclose(
+        both.stderr("e", "e").to_numpy()[diagonal], whole.stderr("e", "e").to_numpy()[diagonal]
+    )
+    assert both.matrix("e", "e").isna().to_numpy().tolist() == (~diagonal).tolist()
+
+
+def test_concat_adds_models() -> None:
+    batches = zoo.vectors(96, batch=12)
+    both = cw.concat([run({"a": zoo.mlp(0)}, batches), run({"b": zoo.mlp(1)}, batches)])
+    assert both.models == ("a", "b")
+    assert both.matrix("a", "b").isna().all(axis=None)
+    assert both.matrix("a", "a").notna().all(axis=None)
+    reference = reference_compare({"b": zoo.mlp(1)}, batches)
+    assert largest_error(both, reference, pairs=[("b", "b")]) <= TOLERANCE
+
+
+def test_results_over_other_data_cannot_stand_side_by_side() -> None:
+    models = {"a": zoo.mlp(0)}
+    with pytest.raises(ValueError, match="same data: 48 and 36 samples"):
+        cw.concat([run(models, zoo.vectors(48)), run(models, zoo.vectors(36))])
+    with pytest.raises(ValueError, match="3 and 4 batches"):
+        cw.concat([run(models, zoo.vectors(48)), run(models, zoo.vectors(48, batch=12))])
+    with pytest.raises(ValueError, match="at least one"):
+        cw.concat([])
