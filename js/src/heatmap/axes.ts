@@ -49,6 +49,7 @@ export function drawAxes(
   const cols = ruler(s, "col");
   labels(ctx, s, p, measure, rows, "row", focus?.[0] ?? -1);
   labels(ctx, s, p, measure, cols, "col", focus?.[1] ?? -1);
+  title(ctx, s, p);
   if (s.options.compact) {
     compactName(ctx, s, p, measure);
     return;
@@ -164,6 +165,16 @@ function names(ctx: CanvasRenderingContext2D, s: Scene, p: Palette): void {
   };
   draw("row", rowTitle, plot.y + plot.h / 2, -Math.PI / 2, plot.h + 20);
   draw("col", plot.x + plot.w / 2, colTitle, 0, plot.w + 60);
+}
+
+function title(ctx: CanvasRenderingContext2D, s: Scene, p: Palette): void {
+  if (!s.options.title) return;
+  const x = s.options.compact ? 2 : s.layout.plot.x;
+  ctx.font = font(p, 13, 600);
+  ctx.fillStyle = p.text;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "middle";
+  ctx.fillText(shorten(s.options.title, s.layout.width - x - 4, (t) => ctx.measureText(t).width), x, 12);
 }
 
 function compactName(ctx: CanvasRenderingContext2D, s: Scene, p: Palette, measure: Measure): void {
