@@ -10,25 +10,16 @@ from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 import traitlets as t
+from IPython.display import display
 
 from cka_widget.engine.compare import Snapshot, iter_compare
-from cka_widget.engine.keys import Cell, LayerKey
-from cka_widget.engine.placement import pick_device
+from cka_widget.engine.keys import Cell
 from cka_widget.widgets import picture
 from cka_widget.widgets.guard import serialise
-from cka_widget.widgets.plan import plan_html
-from cka_widget.widgets.runner import ENDED, STATES, Failure, Progress, Runner
-from cka_widget.widgets.shown import (
-    VALUE_NAMES,
-    Axis,
-    axis,
-    cell_at,
-    matrices,
-    not_computed,
-    pair_at,
-)
+from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
+from cka_widget.widgets.screen import Screen, worst_error
+from cka_widget.widgets.shown import VALUE_NAMES
 from cka_widget.widgets.study import Study
 from cka_widget.widgets.views import Views
 
@@ -86,15 +77,14 @@ class CKAExplorer(widgets.VBox):
         self._options = {"forward": forward, **options}
         self._runner = Runner(self._publish, self._enter_state)
         self._status, self._base, self._ran = Progress(), None, None
-        self._axes: tuple[Axis, Axis] | None = None
-        self._values = np.zeros((0, 0))
-        self._placing = False
+        self._displays: list[Any] = []
         kinds = {
             "PNG": ("cka.png", lambda: picture.png(self._picture())),
             "SVG": ("cka.svg", lambda: picture.svg(self._picture())),
             "CSV": ("cka.csv", lambda: self.result.to_frame().to_csv(index=False).encode()),
         }
         self._views = Views(self._study.trees, self._study.particles, kinds, theme)
+        self._screen = Screen(self._views, self._study)
         names = self._study.names
         super().__init__(
             self._views.children,
@@ -102,6 +92,7 @@ class CKAExplorer(widgets.VBox):
             pair=(names[0], names[min(1, len(names) - 1)]),
             theme=theme,
             stop_at_stderr=stop_at_stderr,
+            _view_count=0,
         )
         self.add_class("cka-explorer")
         if height:
@@ -156,7 +147,7 @@ class CKAExplorer(widgets.VBox):
         self._start(self.result, loader, self._ran, block)
 
     def _start(self, base: Any, loader: Any, layers: Any, block: bool | None) -> None:
-        if self.state in ("running", "paused"):
+        if self.state in RUNNING:
             raise RuntimeError("a run is under way: wait for it, or cancel it first")
         self._base, self._ran, self._status = base, layers, Progress()
         goal, models = self.stop_at_stderr, {name: self._study.models[name] for name in layers}
@@ -164,7 +155,10 @@ class CKAExplorer(widgets.VBox):
         def iterate() -> Iterator[Snapshot]:
             return iter_compare(models, loader, layers=layers, stop_at_stderr=goal, **self._options)
 
-        self._runner.start(iterate, block=_on_colab() if block is None else block)
+        block = _on_colab() if block is None else block
+        self._runner.start(iterate, block=block)
+        if block:
+            self._leave_picture()
 
     def pause(self) -> None:
         """Stop before the next batch; nothing is lost."""
@@ -192,6 +186,7 @@ class CKAExplorer(widgets.VBox):
             The state then.
         """
         self._runner.wait(timeout)
+        self._leave_picture()
         return self.state
 
     def _publish(self, progress: Progress, result: Any) -> None:
@@ -221,90 +216,14 @@ class CKAExplorer(widgets.VBox):
 
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
-        views, (row, col) = self._views, self.pair
-        slots = self._slots()
-        views.show_pair(row, col, slots, self._study.on_screen(self.pair))
-        views.show_empty(self.result is None)
-        if self.result is None:
-            views.plan.value = plan_html(self._study.plan(self.layers), row, col, self.state)
-            views.drill.clear(waiting=True)
-            return
-        axes = self._axis(row), self._axis(col)
-        self._values, errors = matrices(self.result, *axes, self.metric)
-        heatmap = views.heatmap
-        with heatmap.hold_sync():
-            if axes != self._axes:
-                self._axes = axes
-                heatmap.set_labels(
-                    axes[0].layers, axes[1].layers,
-                    row_info=axes[0].info, col_info=axes[1].info,
-                    row_reasons=axes[0].reasons, col_reasons=axes[1].reasons,
-                )  # fmt: skip
-                heatmap.row_name, heatmap.col_name = row, col
-                heatmap.row_color, heatmap.col_color = slots[row], slots[col]
-            heatmap.height = _comfortable(len(axes[0].layers))
-            heatmap.value_name = VALUE_NAMES[self.metric]
-            heatmap.auto_range = self.metric != "mean" or views.toolbar.range.value
-            heatmap.set_data(self._values, errors)
-            self._place_selection()
-        views.show_legend(self._values, *axes, self._missing(row, col))
-        self._draw_cell()
-
-    def _draw_cell(self) -> None:
-        if self.result is None:
-            return
-        cell = self.selection
-        if cell is None or not all(self._has(key) for key in cell):
-            self._views.drill.clear()
-        else:
-            slots = self._slots()
-            sides = slots[cell.row.model], slots[cell.col.model]
-            self._views.drill.show(self.result, cell, sides)
-
-    def _has(self, key: LayerKey) -> bool:
-        return key.model in self.result.models and key.layer in self.result.layers(key.model)
-
-    def _axis(self, model: str) -> Axis:
-        study = self._study
-        everything = list(self.layers[model]) == study.defaults[model]
-        return axis(self.result, study.trees[model], model, self.layers[model], everything)
-
-    def _missing(self, *models: str) -> list[str]:
-        return [
-            f"{model} {name}"
-            for model in dict.fromkeys(models)
-            for name in not_computed(
-                self.result.layers(model), self.layers[model], self._study.aliases[model]
-            )
-        ]
-
-    def _slots(self) -> dict[str, str]:
-        names = self._study.names
-        first = names[0] if len(names) < 3 else self.pair[0]
-        return {name: "a" if name == first else "b" for name in names}
+        self._screen.draw(
+            self.result, self.pair, self.layers, self.metric, self.state, self.selection
+        )
 
     def _show_status(self) -> None:
-        worst = float("nan")
-        if self.result is not None:
-            errors = self.result.stderr(*self.pair).to_numpy(float)
-            worst = float(np.max(errors, initial=-np.inf, where=np.isfinite(errors)))
-        self._views.line.show(self.state, self._status, worst, self._setting())
-        self._views.line.note(getattr(self.result, "warnings", ()), self.failure)
-
-    def _setting(self) -> str:
-        options = self._options
-        block = options.get("hsic_batch_size")
-        return " · ".join(
-            filter(
-                None,
-                (
-                    self._status.device or str(pick_device(options.get("device"))),
-                    f"{'unbiased' if options.get('unbiased', True) else 'biased'}, "
-                    f"{options.get('kernel', 'linear')}",
-                    f"HSIC batch {block}" if block else "",
-                ),
-            )
-        )
+        line, worst = self._views.line, worst_error(self.result, self.pair)
+        line.show(self.state, self._status, worst, self._study.setting(self._status.device))
+        line.note(getattr(self.result, "warnings", ()), self.failure)
 
     # joining the views by traits -----------------------------------------------------------------
     def _join(self) -> None:
@@ -315,8 +234,10 @@ class CKAExplorer(widgets.VBox):
         header.cancel.on_click(lambda _: self.cancel())
         header.enough.on_click(lambda _: self.finish())
         header.export.on_click(lambda _: views.menu.toggle())
+        header.offer_goal(self.stop_at_stderr)
         for source, target in (
             ((self, "metric"), (bar.metric, "value")),
+            ((self, "stop_at_stderr"), (header.goal, "value")),
             ((bar.best, "value"), (views.heatmap, "best_match")),
             ((bar.colormap, "value"), (views.heatmap, "colormap")),
             ((bar.origin, "value"), (views.heatmap, "origin")),
@@ -352,20 +273,11 @@ class CKAExplorer(widgets.VBox):
         self.layers = {**self.layers, name: list(change["new"])}
 
     def _pinned(self, change: Any) -> None:
-        if not self._placing and self._axes is not None:
-            self.selection = cell_at(*self._axes, change["new"])
+        if not self._screen.placing:
+            self.selection = self._screen.cell_at(change["new"])
 
     def _hovered(self, change: Any) -> None:
-        if self._axes is not None:
-            self.hover = cell_at(*self._axes, change["new"])
-
-    def _place_selection(self) -> None:
-        self._placing = True
-        try:
-            if self._axes is not None:
-                self._views.heatmap.selected = pair_at(*self._axes, self.selection)
-        finally:
-            self._placing = False
+        self.hover = self._screen.cell_at(change["new"])
 
     @t.validate("selection", "hover")
     def _valid_cell(self, proposal: Any) -> Cell | None:
@@ -382,6 +294,14 @@ class CKAExplorer(widgets.VBox):
                 raise t.TraitError(f'no model "{name}"; there are {", ".join(self._study.names)}')
         return proposal["value"]
 
+    @t.validate("stop_at_stderr")
+    def _valid_goal(self, proposal: Any) -> float | None:
+        goal = proposal["value"]
+        if goal is not None and not goal > 0:
+            raise t.TraitError(f"stop_at_stderr={goal} must be above 0, or None")
+        self._views.header.offer_goal(goal)
+        return goal
+
     @t.observe("selection")
     def _move_selection(self, change: Any) -> None:
         with self._lock:
@@ -389,8 +309,8 @@ class CKAExplorer(widgets.VBox):
             models = tuple(key.model for key in cell) if cell else self.pair
             if models != self.pair and self.result is not None:
                 self.pair = models
-            self._place_selection()
-            self._draw_cell()
+            self._screen.pin(cell)
+            self._screen.draw_cell(self.result, self.pair, cell)
 
     @t.observe("layers", "pair", "metric")
     def _choose(self, change: Any) -> None:
@@ -413,25 +333,21 @@ class CKAExplorer(widgets.VBox):
 
     # without a front end -------------------------------------------------------------------------
     def _picture(self) -> Any:
-        if self.result is None or self._axes is None:
-            raise ValueError("there is no result to draw yet")
-        heatmap, (rows, cols), slots = self._views.heatmap, self._axes, self._slots()
-        limits = None if heatmap.auto_range else (heatmap.vmin, heatmap.vmax)
-        return picture.figure(
-            self._values,
-            (rows.model, rows.layers, slots[rows.model]),
-            (cols.model, cols.layers, slots[cols.model]),
-            value_name=heatmap.value_name,
-            colormap=heatmap.colormap,
-            limits=limits,
-            origin=heatmap.origin,
-            note=f"{self.result.samples:,} samples",
-        )
+        return self._screen.picture(self.result.samples if self.result else 0, self.pair)
 
     def __repr__(self) -> str:
         row, col = self.pair
         text = f"CKAExplorer: {row} against {col}, {self.state}"
         return text if self.result is None else f"{text}, {self.result.samples:,} samples"
+
+    def _ipython_display_(self, **kwargs: Any) -> None:
+        self._displays.append(display(self._repr_mimebundle_(), raw=True, display_id=True))
+
+    def _leave_picture(self) -> None:
+        """Put the picture into outputs that no page shows: nbconvert, papermill, a bare kernel."""
+        if self._view_count == 0 and self.result is not None:
+            for shown in filter(None, self._displays):
+                shown.update(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle = dict(super()._repr_mimebundle_(**kwargs) or {})
@@ -439,11 +355,6 @@ class CKAExplorer(widgets.VBox):
         if self.result is not None:
             bundle["image/png"] = base64.b64encode(picture.png(self._picture())).decode("ascii")
         return bundle
-
-
-def _comfortable(rows: int) -> int:
-    """Height (pixels) that gives few rows room and many rows a screenful; axes included."""
-    return min(max(34 * rows + 130, 360), 640)
 
 
 def _on_colab() -> bool:

@@ -12,6 +12,21 @@ from cka_widget.widgets.format import count, duration, memory, plural
 OVERHEAD = 1.4
 """Time of a comparison over that of its forward passes, small models on a CPU."""
 
+WORDS = {
+    "idle": (
+        "Ready to compare",
+        "How alike are the layers of {against}? One pass over the data fills a heatmap of "
+        "centered kernel alignment (CKA).",
+    ),
+    "running": ("The first batch is on its way", "The heatmap of {against} appears with it."),
+    "paused": ("Paused before the first batch", "The heatmap of {against} appears with it."),
+    "cancelled": ("Cancelled before the first batch", "Nothing was computed of {against}."),
+    "failed": (
+        "Nothing was computed",
+        "The comparison of {against} failed at its first batch; the message above says why.",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,7 +65,7 @@ def block_size(loader: Any, first_count: int | None, hsic_batch_size: int | None
 
 
 def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -> str:
-    """The sentence and the figures that stand in the heatmap's place before the first run."""
+    """The sentence and the figures that stand in the heatmap's place before the first result."""
     names = [row_model] if row_model == col_model else [row_model, col_model]
     if not all(plan.layers.get(name) for name in names):
         return (
@@ -78,9 +93,8 @@ def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -
     if plan.seconds is not None:
         facts.append(("time", f"about {duration(plan.seconds)}"))
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
+    title, text = WORDS.get(state, WORDS["idle"])
     return (
-        '<div class="cka-plan"><h3>Ready to compare</h3><div>How alike are the layers of '
-        f"{against}? "
-        f"One pass over the data fills a heatmap of centered kernel alignment (CKA).</div>"
+        f'<div class="cka-plan"><h3>{title}</h3><div>{text.format(against=against)}</div>'
         f"<dl>{rows}</dl></div>"
     )

@@ -12,6 +12,7 @@ from cka_widget.engine.batches import count
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.layers import OUTPUT, choose, layers_of, split_call
 from cka_widget.engine.particles import as_passes
+from cka_widget.engine.placement import pick_device
 from cka_widget.engine.streams import Stream
 from cka_widget.widgets.inputs import batch_for, look_at, peek, seconds_a_sample
 from cka_widget.widgets.plan import Plan, block_size
@@ -37,6 +38,7 @@ class Study:
         forward: Callable[..., Any] | None,
         options: Mapping[str, Any],
     ) -> None:
+        self._options = options
         passes = as_passes(models, options.get("particle_axis"))
         self.models = {str(name): model for name, model in models.items()}
         self.names = list(passes)
@@ -91,6 +93,18 @@ class Study:
             for name in self.names
             if layers[name]
         }
+
+    def setting(self, device: str = "") -> str:
+        """Device and estimator in a few words; the device that a run would choose, by default."""
+        options = self._options
+        block = options.get("hsic_batch_size")
+        words = (
+            device or str(pick_device(options.get("device"))),
+            f"{'unbiased' if options.get('unbiased', True) else 'biased'}, "
+            f"{options.get('kernel', 'linear')}",
+            f"HSIC batch {block}" if block else "",
+        )
+        return " · ".join(filter(None, words))
 
     def on_screen(self, pair: Sequence[str]) -> list[str]:
         """Models whose pickers are shown: both of two, or those of the pair."""

@@ -82,8 +82,9 @@ class Views:
         number = self._particles[name]
         return f"{name} ×{number}" if number > 1 else name
 
-    def show_empty(self, empty: bool) -> None:
-        """Before the first result its place says what will be computed."""
+    def show_empty(self, empty: bool, working: bool) -> None:
+        """Before the first result its place says what will be computed, with a Run button."""
+        (self.plan_run.add_class if working else self.plan_run.remove_class)("cka-hidden")
         hidden, seen = (self.result, self.empty) if empty else (self.empty, self.result)
         hidden.add_class("cka-hidden")
         seen.remove_class("cka-hidden")
