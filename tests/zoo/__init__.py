@@ -25,7 +25,15 @@ from zoo.outputs import (
     TupleOut,
 )
 from zoo.residual import BasicBlock, Bottleneck, ResNet, ResNet50, resnet18, resnet34
-from zoo.sequences import Attention, Recurrent, TokenClassifier, encoder, token_batches
+from zoo.sequences import (
+    Attention,
+    Packed,
+    Recurrent,
+    TimeFirst,
+    TokenClassifier,
+    encoder,
+    token_batches,
+)
 from zoo.values import Affine, Dead, Fuse, Layouts, MakesNaN, Raises, Shifted
 from zoo.wrappers import (
     Counting,
@@ -64,6 +72,7 @@ __all__ = [
     "NoneFirst",
     "Out",
     "Outputs",
+    "Packed",
     "ParticleAxis",
     "ParticleLinear",
     "Raises",
@@ -74,6 +83,7 @@ __all__ = [
     "SharedModule",
     "Shifted",
     "Text",
+    "TimeFirst",
     "TokenClassifier",
     "TupleOut",
     "WideFlat",

@@ -24,6 +24,37 @@ class Recurrent(nn.Module):
         return self.head(x[-1])
 
 
+class TimeFirst(nn.Module):
+    """Everything after the first transposition carries time first (time, n, d)."""
+
+    def __init__(self, d: int = 8, hidden: int = 6) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(d, hidden)
+        self.drop = nn.Dropout(0.1)
+        self.mix = nn.Linear(hidden, hidden)
+        self.attention = nn.MultiheadAttention(hidden, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, _ = self.rnn(x.transpose(0, 1))
+        x = torch.tanh(self.mix(self.drop(x)))
+        return self.attention(x, x, x)[0].mean(0)
+
+
+class Packed(nn.Module):
+    """A packed sequence between an embedding and a head."""
+
+    def __init__(self, d: int = 8, hidden: int = 6) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(d, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.arange(len(x), 0, -1).clamp(2, x.shape[1])
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        _, (last, _) = self.rnn(packed)
+        return self.head(last[-1])
+
+
 class Attention(nn.Module):
     def __init__(self, d: int = 8) -> None:
         super().__init__()
