@@ -16,6 +16,7 @@ from IPython.display import display
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.keys import Cell
 from cka_widget.widgets import picture
+from cka_widget.widgets.export import saved
 from cka_widget.widgets.guard import serialise
 from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
 from cka_widget.widgets.screen import Screen, worst_error
@@ -82,6 +83,7 @@ class CKAExplorer(widgets.VBox):
             "PNG": ("cka.png", lambda: picture.png(self._picture())),
             "SVG": ("cka.svg", lambda: picture.svg(self._picture())),
             "CSV": ("cka.csv", lambda: self.result.to_frame().to_csv(index=False).encode()),
+            "result": ("cka.safetensors", lambda: saved(self.result)),
         }
         self._views = Views(self._study.trees, self._study.particles, kinds, theme)
         self._screen = Screen(self._views, self._study)

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -55,6 +57,14 @@ class ExportMenu(widgets.HBox):
                 f'href="data:application/octet-stream;base64,{source}">download</a>'
             )
         self.message.value = f"{tag('span', f'wrote {path.name}', role='status')}{link}"
+
+
+def saved(result: Any) -> bytes:
+    """The file that `result.save` writes; `cka_widget.load` reads it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "cka.safetensors"
+        result.save(path)
+        return path.read_bytes()
 
 
 def _free(path: Path) -> Path:
