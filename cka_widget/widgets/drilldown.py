@@ -76,14 +76,7 @@ class DrillDown(widgets.VBox):
         data = cell_scores(result, cell)
         self._shown = (data, cell, slots)
         self.header.value = _header(data, slots)
-        along_col, along_row = profiles(result, cell)
         odd_rows, odd_cols = _odd(data)
-        self.titles["col"].value = _title(f"along {along_col.model}'s depth")
-        self.titles["row"].value = _title(
-            f"along {along_row.model}'s depth" + (", the other way" if data.one_ensemble else "")
-        )
-        self.along_col.update(along_col, odd_cols, slots[1])
-        self.along_row.update(along_row, odd_rows, slots[0])
         shown = {"col", "row"} if cell.row != cell.col else {"col"}
         if not data.single:
             shown |= {"matrix", "pairs", "table"}
@@ -91,13 +84,21 @@ class DrillDown(widgets.VBox):
             self.odd.value = _odd_sentence(data)
             self.titles["pairs"].value = _title("pair scores")
             self.pairs.update(data, within(result, cell), slots)
+        along_col, along_row = profiles(result, cell)
+        self.titles["col"].value = _title(f"along {along_col.model}'s depth")
+        self.titles["row"].value = _title(
+            f"along {along_row.model}'s depth" + (", the other way" if data.one_ensemble else "")
+        )
+        self.along_col.update(along_col, odd_cols, slots[1])
+        self.along_row.update(along_row, odd_rows, slots[0])
+        plane = None if data.single else particle_map(result, data)
+        if plane is not None:
+            shown.add("plane")
+            self.titles["plane"].value = _title("map of the particles", _map_note(data))
+            others = odd_cols if cell.row != cell.col else []
+            self.plane.update(plane, (odd_rows, others), slots)
+        if not data.single:
             self.table.value = _table(data)
-            plane = particle_map(result, data)
-            if plane is not None:
-                shown.add("plane")
-                self.titles["plane"].value = _title("map of the particles", _map_note(data))
-                others = odd_cols if cell.row != cell.col else []
-                self.plane.update(plane, (odd_rows, others), slots)
         self._show_panels(shown)
 
     def _draw_matrix(self) -> None:
