@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cka_widget.engine.result import CKAResult, ModelRows
-from cka_widget.engine.sums import HsicSums
+from cka_widget.engine.sums import ARRAYS, HsicSums
 
 
 def concat(results: Sequence[CKAResult]) -> CKAResult:
@@ -34,30 +34,22 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
         first.require_same_options(other, "concat")
     models = _union(results)
     rows, groups = _numbers(models)
-    total, n_groups = len(rows), len(set(groups.values()))
-    square = {name: np.full((total, total), np.nan) for name in ("h", "hh", "hd", "dd")}
-    influence = np.full((n_groups, n_groups), np.nan)
-    reasons: list[str | None] = [None] * total
+    reasons: list[str | None] = [None] * len(rows)
     for result in reversed(results):  # the first has the last word
-        own_rows, own_groups = _numbers(result.rows)
-        at = np.array([rows[key] for key in own_rows])
-        for name, full in square.items():
-            full[np.ix_(at, at)] = getattr(result.sums, name)
-        for key, reason in zip(own_rows, result.row_reasons, strict=True):
+        for key, reason in zip(_numbers(result.rows)[0], result.row_reasons, strict=True):
             reasons[rows[key]] = reason
-        if result.sums.influence is not None:
-            to = np.array([groups[key] for key in own_groups])
-            influence[np.ix_(to, to)] = result.sums.influence
-    sums = HsicSums(
-        first.sums.weight,
-        first.blocks,
-        **square,
-        groups=np.array([groups[model, layer] for model, _, layer in rows], dtype=np.int64),
-        influence=influence if any(m.n_particles > 1 for m in models) else None,
+    sums = _side_by_side(
+        len(rows), [(r.sums, [rows[k] for k in _numbers(r.rows)[0]]) for r in results]
     )
+    pooled = None
+    if any(m.n_particles > 1 for m in models):
+        # A part without ensembles pools rows that are their own means.
+        parts = [(r.pooled or r.sums, [groups[k] for k in _numbers(r.rows)[1]]) for r in results]
+        pooled = _side_by_side(len(groups), parts)
     return CKAResult(
         rows=models,
         sums=sums,
+        pooled=pooled,
         row_reasons=tuple(reasons),
         samples=first.samples,
         batches=first.batches,
@@ -67,6 +59,14 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
             "seconds": sum(r.provenance.get("seconds", 0.0) for r in results),
         },
     )
+
+
+def _side_by_side(size: int, parts: list[tuple[HsicSums, list[int]]]) -> HsicSums:
+    full = {name: np.full(size if name == "d" else (size, size), np.nan) for name in ARRAYS}
+    for sums, at in reversed(parts):
+        for name, array in full.items():
+            array[at if name == "d" else np.ix_(at, at)] = getattr(sums, name)
+    return HsicSums(parts[0][0].weight, parts[0][0].blocks, **full)
 
 
 def _union(results: Sequence[CKAResult]) -> tuple[ModelRows, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -44,7 +43,7 @@ def cka(
     Raises:
         ValueError: different numbers of samples, or fewer than 4 (2 when biased).
     """
-    a, b = _features(x), _features(y)
+    a, b = _features(x).double(), _features(y).double()
     if len(a) != len(b):
         raise ValueError(f"x has {len(a)} samples, y has {len(b)}: rows must be the same ones")
     acc = MinibatchCKA(
@@ -111,9 +110,14 @@ class MinibatchCKA:
         if self._acc is None:
             for _ in rows:
                 self._stack.add_row()
-            self._acc = HsicAccumulator(list(range(len(rows))), len(rows), self._device)
+            self._acc = HsicAccumulator(
+                list(range(len(rows))), [-1] * len(rows), len(rows), self._device
+            )
         for row, x in enumerate(rows.values()):
             self._stack.put(row, x)
+        for row in self._stack.settle():
+            self._stack.put(row, list(rows.values())[row])
+            self._stack.settle()
         self._acc.update(self._stack)
 
     def merge_state(self, others: Iterable[MinibatchCKA]) -> None:
@@ -143,11 +147,10 @@ class MinibatchCKA:
         sums = self._sums()
         if sums is None:
             raise ValueError("no batch yet: call update first")
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return pd.DataFrame(getattr(sums, what)(), self._names, self._names)
+        return pd.DataFrame(getattr(sums, what)(), self._names, self._names)
 
     def _sums(self) -> HsicSums | None:
-        own = None if self._acc is None else self._acc.sums()
+        own = None if self._acc is None else self._acc.rows.on_host()
         if own is None or self._merged is None:
             return own or self._merged
         return own.merge(self._merged)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -9,28 +11,35 @@ from torch import Tensor
 _CHUNK_BYTES = 1 << 20
 
 
-def linear_gram_(out: Tensor, x: Tensor, alpha: float = 1.0) -> None:
+# For each segment of a batch: its samples, and the (blocks, m, m) that hold its Grams.
+Slots = list[tuple[slice, Tensor]]
+
+
+def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
     """K = alpha X X' for every block.
 
     Args:
-        out: (blocks, m, m), written.
-        x: features (blocks, m, d), same dtype.
+        slots: written.
+        x: features (n, d), of the slots' dtype.
         alpha: scale of the whole matrix.
     """
-    if out.shape[0] == 1:
-        torch.addmm(out[0], x[0], x[0].mT, beta=0, alpha=alpha, out=out[0])
-    else:
-        torch.baddbmm(out, x, x.mT, beta=0, alpha=alpha, out=out)
+    for samples, out in slots:
+        if out.shape[0] == 1:
+            part = x[samples]
+            torch.addmm(out[0], part, part.mT, beta=0, alpha=alpha, out=out[0])
+        else:
+            part = x[samples].view(*out.shape[:2], -1)
+            torch.baddbmm(out, part, part.mT, beta=0, alpha=alpha, out=out)
 
 
-def centred_gram_(outs: list[tuple[slice, Tensor]], x: Tensor, alpha: float = 1.0) -> Tensor:
+def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> Tensor:
     """K = alpha (X - mean)(X - mean)' for every block, a slab of features at a time.
 
     Subtracting one vector from all samples changes neither HSIC nor distances; it keeps float32
     Grams exact when the features' mean is large against their spread.
 
     Args:
-        outs: for each segment of the batch its samples and its (blocks, m, m) to write.
+        slots: written.
         x: features (n, d), any floating dtype; centred in float32 or better.
         alpha: scale of the whole matrix.
 
@@ -43,17 +52,48 @@ def centred_gram_(outs: list[tuple[slice, Tensor]], x: Tensor, alpha: float = 1.
     budget = _CHUNK_BYTES if x.device.type == "cpu" else 64 * _CHUNK_BYTES
     width = max(256, budget // (n * dtype.itemsize))
     energy = torch.zeros((), dtype=dtype, device=x.device)
-    for out in (o for _, o in outs):
-        out.zero_()
+    # One scratch for all slabs: fresh pages cost more than the subtraction.
+    scratch = torch.empty(n * min(width, d), dtype=dtype, device=x.device)
     for start in range(0, d, width):
         slab = x[:, start : start + width].to(dtype)
         mean = slab.mean(0)
         energy += mean.dot(mean)
-        slab = slab - mean
-        for samples, out in outs:
-            part = slab[samples].to(out.dtype).reshape(*out.shape[:2], -1)
-            torch.baddbmm(out, part, part.mT, alpha=alpha, out=out)
+        centred = torch.sub(slab, mean, out=scratch[: slab.numel()].view_as(slab))
+        for samples, out in slots:
+            part = centred[samples].to(out.dtype).view(*out.shape[:2], -1)
+            torch.baddbmm(out, part, part.mT, beta=float(start > 0), alpha=alpha, out=out)
     return energy
+
+
+def magnitude(slots: Slots) -> Tensor:
+    """Mean of the diagonals."""
+    diagonals = [out.diagonal(dim1=-2, dim2=-1) for _, out in slots]
+    return torch.stack([d.sum() for d in diagonals]).sum() / sum(d.numel() for d in diagonals)
+
+
+def cancellation(slots: Slots) -> float:
+    """Rho = |K| / |U(K)| without the diagonal; NaN where that is not finite, inf where U(K)=0."""
+    kept = left = 0.0
+    for _, out in slots:
+        gram = out.to(torch.float64, copy=True)
+        sums = off_diagonal_sums_(gram)
+        square = gram.square().sum()
+        kept += float(square)
+        left += float(square - 2 * (sums * u_shift(sums, out.shape[-1])).sum())
+    if kept == 0.0:
+        return 1.0
+    return math.sqrt(kept / left) if left > 0 else kept * math.inf
+
+
+def off_diagonal_sums_(gram: Tensor) -> Tensor:
+    """Zero the diagonals of (..., m, m); returns the row sums (..., m)."""
+    gram.diagonal(dim1=-2, dim2=-1).zero_()
+    return gram.sum(-1)
+
+
+def u_shift(sums: Tensor, m: int) -> Tensor:
+    """What U-centring takes from the row and the column of every sample, from its row sums."""
+    return sums / (m - 2) - sums.sum(-1, keepdim=True) / (2 * (m - 1) * (m - 2))
 
 
 def squared_distances_(gram: Tensor) -> None:
@@ -75,20 +115,21 @@ def rbf_(squared: Tensor, sigma: float | Tensor) -> None:
     squared.div_(-2 * sigma * sigma).exp_()
 
 
-def u_centre_(gram: Tensor) -> None:
+def u_centre_(gram: Tensor) -> Tensor:
     """U-centring (Szekely and Rizzo 2014), in place on (..., m, m), m >= 3.
 
     U(K)_ij = K_ij - sum_j K_ij / (m-2) - sum_i K_ij / (m-2) + sum K / ((m-1)(m-2)) off the
     diagonal, 0 on it, all sums without the diagonal. Then <U(K), U(L)> / (m (m-3)) is the
     unbiased HSIC of Song et al. (2012, eq. 5).
+
+    Returns:
+        |K|^2 - |U(K)|^2 without K's diagonal, summed over the stack.
     """
-    m = gram.shape[-1]
-    diagonal = gram.diagonal(dim1=-2, dim2=-1)
-    diagonal.zero_()
-    sums = gram.sum(-1)
-    shift = sums / (m - 2) - sums.sum(-1, keepdim=True) / (2 * (m - 1) * (m - 2))
+    sums = off_diagonal_sums_(gram)
+    shift = u_shift(sums, gram.shape[-1])
     gram.sub_(shift[..., None]).sub_(shift[..., None, :])
-    diagonal.zero_()
+    gram.diagonal(dim1=-2, dim2=-1).zero_()
+    return 2 * (sums * shift).sum()
 
 
 def centre_(gram: Tensor) -> None:

@@ -44,6 +44,8 @@ class CKAResult:
     Attributes:
         rows: one `ModelRows` a model.
         sums: the HSIC sums everything is computed from.
+        pooled: the same of the layers' means over particle pairs, model by model, layer by
+            layer; None without ensembles.
         row_reasons: for every row why it is undefined, or None.
         samples: samples that went in.
         batches: batches that went in.
@@ -56,6 +58,7 @@ class CKAResult:
     row_reasons: tuple[str | None, ...]
     samples: int
     batches: int
+    pooled: HsicSums | None = None
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,9 +95,7 @@ class CKAResult:
         if self.n_particles(row_model) == self.n_particles(col_model) == 1:
             values = self._pairs(self._stderr, row_model, col_model)[0]
         else:
-            found = self.sums.group_stderr()
-            assert found is not None  # an ensemble has groups of several rows
-            values = found[np.ix_(self._groups(row_model), self._groups(col_model))]
+            values = self._pooled_stderr[np.ix_(self._groups(row_model), self._groups(col_model))]
         return self._frame(values, row_model, col_model).where(
             self.matrix(row_model, col_model).notna()
         )
@@ -187,6 +188,7 @@ class CKAResult:
         return replace(
             self,
             sums=self.sums.merge(other.sums),
+            pooled=self.pooled.merge(other.pooled) if self.pooled and other.pooled else None,
             row_reasons=tuple(
                 a or b for a, b in zip(self.row_reasons, other.row_reasons, strict=True)
             ),
@@ -218,18 +220,23 @@ class CKAResult:
 
     @cached_property
     def _cka(self) -> Array:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self.sums.cka()
+        return self.sums.cka()
 
     @cached_property
     def _stderr(self) -> Array:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self.sums.stderr()
+        stderr = self.sums.stderr()
+        own = np.diagonal(stderr)
+        np.fill_diagonal(stderr, np.where(np.isnan(own), np.nan, 0))  # always 1, to rounding
+        return stderr
+
+    @cached_property
+    def _pooled_stderr(self) -> Array:
+        return (self.pooled or self.sums).stderr()
 
     @cached_property
     def _reasons(self) -> list[str | None]:
         found = list(self.row_reasons)
-        own = np.diagonal(self.sums.h)
+        own = self.sums.d
         for row, value in enumerate(own):
             if found[row] is not None or value > 0:
                 continue

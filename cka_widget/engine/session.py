@@ -22,7 +22,7 @@ from cka_widget.engine.particles import Pass, as_passes
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.stack import GramStack, Kernel, split
-from cka_widget.engine.sums import HsicSums
+from cka_widget.engine.sums import MIN_BLOCKS
 from cka_widget.engine.table import RowTable
 
 
@@ -166,10 +166,24 @@ class Session:
                 self._run(run, capture, moved[id(batches[run.model])], n)
             if self._table is None or self._sums is None:
                 self._table = RowTable(self._captures)
-                self._sums = HsicAccumulator(self._table.groups, self._table.n_groups, self.device)
+                table = self._table
+                self._sums = HsicAccumulator(
+                    table.groups, table.owners, table.n_groups, self.device
+                )
             if blocks:
+                self._settle(moved, batches, n)
                 self._table.note_missing(self._stack.missing())
                 self._sums.update(self._stack)
+
+    def _settle(self, moved: Mapping[int, Any], batches: Mapping[str, Any], n: int) -> None:
+        """Run passes anew whose features' mean has jumped since their first batch; rare."""
+        again = set(self._stack.settle())
+        if not again:
+            return
+        for run, capture in self._captures:
+            if again & {row for entry in capture.entries.values() for row in entry.rows}:
+                self._run(run, capture, moved[id(batches[run.model])], n)
+        self._stack.settle()
 
     def _count(self, batch: Any) -> int:
         n = count(batch)
@@ -204,11 +218,12 @@ class Session:
         """
         if self._table is None or self._sums is None:
             raise CompareError("the loader gave no batches")
-        sums: HsicSums = self._sums.sums()
         order = np.array(self._table.order, dtype=np.int64)
+        pooled = self._sums.pooled
         return CKAResult(
             rows=self._table.models,
-            sums=sums.take(order, np.array(self._table.order_groups, dtype=np.int64)),
+            sums=self._sums.rows.on_host().take(order),
+            pooled=None if pooled is None else pooled.on_host(),
             row_reasons=self._table.reasons(),
             samples=self.samples,
             batches=self.batches,
@@ -218,6 +233,6 @@ class Session:
 
     def good_enough(self, stderr: float) -> bool:
         """No cell's standard error is above this."""
-        if self._sums is None or self._sums.blocks < 5:
+        if self._sums is None or self._sums.rows.blocks < MIN_BLOCKS:
             return False
         return self.result(0.0).worst_stderr() <= stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,10 +10,13 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine import gram
+from cka_widget.engine.gram import Slots
 
-# Features whose mean holds over ten times the energy of their spread are centred first: below
-# that a float32 Gram keeps U(K) to 1e-5 (largest error seen at batch 256: 2e-5).
-_CENTRE_ABOVE = 10.0
+# rho = |K| / |U(K)|, both without the diagonal, tells how many digits U-centring cancels.
+# Products of float32 Grams lose rho^2 of their 1e-7: above this rho K is centred before them.
+_CENTRE_GRAM_ABOVE = 4.0
+# The Gram's own entries lose rho of their 6e-8: above this rho the features are centred first.
+_CENTRE_FEATURES_ABOVE = 300.0
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,17 @@ def split(n: int, hsic_batch_size: int | None, min_samples: int) -> list[Segment
 
 @dataclass
 class _Row:
-    """What is fixed for a row by its first batch, so that all its Grams are comparable."""
+    """What is fixed for a row by its first batch, or by a later one that needs more care."""
 
-    alpha: float | None = None  # power of two that brings K to about 1: products stay in range
+    alpha: float | None = None  # brings K to about 1: products stay in float32's range
     sigma: float | None = None
-    centre: bool = True
+    centre_gram: bool = False
+    centre_features: bool = False
+    seen: bool = False
 
 
 class GramStack:
-    """Slots for R rows; `put` fills one, `products` multiplies all pairs.
+    """Slots for R rows; `put` fills one, `settle` and `products` multiply all pairs.
 
     One buffer serves all batches: memory R x blocks x m^2 numbers, whatever the features' size.
     """
@@ -104,13 +108,16 @@ class GramStack:
         self._filled: list[bool] = []
         self._capacity = capacity
         self._buffer = torch.empty(0, 0, dtype=dtype, device=device)
+        self._slots: dict[int, Slots] = {}
+        self._products: list[tuple[Tensor, int]] = []
 
     def begin(self, n: int) -> int:
         """Start a batch of n samples; returns its number of blocks, 0 when n is too small."""
-        self._n = n
-        self.segments = split(n, self.hsic_batch_size, self.kernel.min_samples)
+        if n != self._n:
+            self._n = n
+            self.segments = split(n, self.hsic_batch_size, self.kernel.min_samples)
+            self._reserve()
         self._filled = [False] * len(self.rows)
-        self._reserve()
         return sum(s.blocks for s in self.segments)
 
     def add_row(self) -> int:
@@ -121,14 +128,22 @@ class GramStack:
         return len(self.rows) - 1
 
     def put(self, row: int, x: Tensor) -> None:
-        """Form the centred Gram of features x (n, d) in the slot of a row."""
+        """Form the Gram of features x (n, d) in the slot of a row."""
         self._filled[row] = True
         if not self.segments:
             return
-        outs = [(s.samples, self._slot(row, s)) for s in self.segments]
-        self._form(self.rows[row], x, outs)
-        for _, out in outs:
-            (gram.u_centre_ if self.kernel.unbiased else gram.centre_)(out)
+        state, slots = self.rows[row], self._slots_of(row)
+        if state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64:
+            self._form_centred(state, x, slots)
+        else:
+            gram.linear_gram_(slots, x.to(self.dtype), state.alpha or 1.0)
+            if not state.seen and gram.cancellation(slots) > _CENTRE_FEATURES_ABOVE:
+                state.centre_features = True
+                self._form_centred(state, x, slots)
+        if self.kernel.name == "rbf":
+            self._to_rbf(state, slots)
+        if not state.seen:
+            self._first(state, slots)
 
     def copy(self, row: int, source: int) -> None:
         """The row's output is the source row's: share the Gram and its scale."""
@@ -136,95 +151,126 @@ class GramStack:
         self.rows[row] = self.rows[source]
         self._buffer[row].copy_(self._buffer[source])
 
-    def products(self) -> Iterator[tuple[Tensor, int]]:
-        """HSIC of all pairs of rows: (blocks, R, R) and the block size, per segment.
-
-        Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Rows that were not
-        filled since `begin` are NaN.
-        """
-        for row, filled in enumerate(self._filled):
-            if not filled:
-                self._buffer[row].fill_(math.nan)
-        scale = self.scales()
-        for s in self.segments:
-            m = s.size
-            flat = self._segment(s).view(-1, s.blocks, m * m).transpose(0, 1)
-            norm = m * (m - 3) if self.kernel.unbiased else (m - 1) ** 2
-            yield torch.bmm(flat, flat.mT).double() * (scale[:, None] * scale / norm), m
-
     def missing(self) -> list[int]:
         """Rows that got nothing since `begin`."""
         return [row for row, filled in enumerate(self._filled) if not filled]
 
-    def scales(self) -> Tensor:
-        """1 / alpha of every row, float64 (R,)."""
-        alphas = [r.alpha if r.alpha is not None else 1.0 for r in self.rows]
-        return torch.tensor(alphas, dtype=torch.float64, device=self.device).reciprocal()
+    def settle(self) -> list[int]:
+        """Multiply all pairs; returns the rows that must be `put` once more.
 
-    def _form(self, row: _Row, x: Tensor, outs: list[tuple[slice, Tensor]]) -> None:
-        alpha = 1.0 if row.alpha is None else row.alpha
-        rbf = self.kernel.name == "rbf"
-        if row.centre or rbf or torch.float64 in (x.dtype, self.dtype):
-            self._form_centred(row, x, outs, alpha)
-        else:
-            x = x.to(self.dtype)
-            for samples, out in outs:
-                gram.linear_gram_(out, x[samples].reshape(*out.shape[:2], -1), alpha)
-            if self._mean_is_large(outs):
-                self._form_centred(row, x, outs, alpha)
-                row.centre = True
-        if rbf:
-            self._to_rbf(row, outs)
-        elif row.alpha is None and (spread := float(_trace(outs)) / self._n):
-            row.alpha = _power_of_two(1.0 / spread)
-            for _, out in outs:
-                out.mul_(row.alpha)
+        Those are rows whose features' mean has grown so large since their first batch that
+        their float32 Gram lost its digits; they will be centred. Then settle again.
+        """
+        for row in self.missing():
+            self._buffer[row].fill_(math.nan)
+        again: set[int] = set()
+        self._products = []
+        for s in self.segments:
+            product, rho = self._multiply(s)
+            worst = rho.tolist()
+            cancelled = [row for row, r in enumerate(worst) if r > _CENTRE_GRAM_ABOVE]
+            again |= {
+                row
+                for row in cancelled
+                if worst[row] > _CENTRE_FEATURES_ABOVE and not self.rows[row].centre_features
+            }
+            if any(not self.rows[row].centre_gram for row in cancelled):
+                for row in cancelled:
+                    self.rows[row].centre_gram = True
+                product, _ = self._multiply(s)
+            self._products.append((product, s.size))
+        for row in again:
+            self.rows[row].centre_features = True
+        return sorted(again)
 
-    def _form_centred(
-        self, row: _Row, x: Tensor, outs: list[tuple[slice, Tensor]], alpha: float
-    ) -> None:
-        energy = gram.centred_gram_(outs, x, alpha) * alpha
-        spread = _trace(outs) / self._n
+    def products(self) -> list[tuple[Tensor, int]]:
+        """HSIC of all pairs of rows: (blocks, R, R) float64 and the block size, per segment.
+
+        Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Rows that were not
+        filled since `begin` are NaN.
+        """
+        return self._products
+
+    def alphas(self) -> Tensor:
+        """1 / (mean energy of a sample) of every row in its first batch, float64 (R,)."""
+        found = [row.alpha or 1.0 for row in self.rows]
+        return torch.tensor(found, dtype=torch.float64, device=self.device)
+
+    def _multiply(self, s: Segment) -> tuple[Tensor, Tensor]:
+        """Products of one segment, and every row's rho (R,)."""
+        m = s.size
+        end = s.offset + s.blocks * m * m
+        flat = self._buffer[: len(self.rows), s.offset : end].view(-1, s.blocks, m * m)
+        stack = flat.view(-1, s.blocks, m, m)
+        scale = self.alphas().reciprocal()
+        scale = scale[:, None] * scale
+        flat = flat.transpose(0, 1)
+        if not self.kernel.unbiased:
+            gram.centre_(stack)
+            product = torch.bmm(flat, flat.mT).double()
+            return product * (scale / (m - 1) ** 2), torch.zeros(len(stack))
+        removed = torch.zeros(len(self.rows), dtype=torch.float64, device=self.device)
+        for row, state in enumerate(self.rows):
+            if state.centre_gram:
+                removed[row] = gram.u_centre_(stack[row])
+        sums = gram.off_diagonal_sums_(stack).double().transpose(0, 1)
+        product = torch.bmm(flat, flat.mT).double()
+        # U-centring is a projection: <U(K), U(L)> = <K, U(L)>, and K's row sums are enough.
+        cancelled = 2 * torch.bmm(sums, gram.u_shift(sums, m).mT)
+        removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)
+        product -= cancelled
+        product = (product + product.mT) / 2  # to the last digit
+        left = product.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0)
+        rho = (1 + removed / left).sqrt()
+        return product * (scale / (m * (m - 3))), rho
+
+    def _first(self, state: _Row, slots: Slots) -> None:
+        state.seen = True
+        state.centre_gram = gram.cancellation(slots) > _CENTRE_GRAM_ABOVE
+        if state.alpha is None and (size := float(gram.magnitude(slots))):
+            state.alpha = _within_range(1.0 / size)
+            for _, out in slots:
+                out.mul_(state.alpha)
+        elif state.alpha is None:
+            state.seen = False  # all zero: no scale yet
+
+    def _form_centred(self, state: _Row, x: Tensor, slots: Slots) -> None:
+        alpha = state.alpha or 1.0
+        energy = gram.centred_gram_(slots, x, alpha) * alpha
+        spread = gram.magnitude(slots)
         # What varies by less than the rounding of the mean is constant: exactly zero then.
-        eps = torch.finfo(energy.dtype).eps
-        varies = ~(spread <= (4 * eps) ** 2 * energy)
-        for _, out in outs:
+        varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * energy)
+        for _, out in slots:
             out.mul_(varies)
-        if row.alpha is None:
-            row.centre = not bool(energy <= _CENTRE_ABOVE * spread)
 
-    def _mean_is_large(self, outs: list[tuple[slice, Tensor]]) -> bool:
-        # Reading a number back is free on the CPU only; elsewhere the first batch decides.
-        if self.device.type != "cpu":
-            return False
-        trace = float(_trace(outs)) / self._n
-        blocks = sum(out.shape[0] for _, out in outs)
-        mean = float(sum(out.mean(dim=(-2, -1)).sum() for _, out in outs)) / blocks
-        return mean > _CENTRE_ABOVE * (trace - mean)
-
-    def _to_rbf(self, row: _Row, outs: list[tuple[slice, Tensor]]) -> None:
-        for _, out in outs:
+    def _to_rbf(self, state: _Row, slots: Slots) -> None:
+        for _, out in slots:
             gram.squared_distances_(out)
-        if row.sigma is None:
-            squared = outs[0][1]
+        if state.sigma is None:
+            squared = slots[0][1]
             # Where most samples coincide the median is 0: the root mean square serves then.
             typical = float(gram.median_distance(squared)) or float(squared.mean().sqrt())
-            row.sigma = self.kernel.bandwidth * typical or None
-            row.alpha = 1.0
-        for _, out in outs:
-            if row.sigma is None:  # no two samples differ yet
-                out.fill_(1.0)
+            state.sigma = self.kernel.bandwidth * typical or None
+            state.alpha = 1.0
+        for _, out in slots:
+            if state.sigma is None:  # no two samples differ yet: all ones, centred
+                out.zero_()
             else:
-                gram.rbf_(out, row.sigma)
+                gram.rbf_(out, state.sigma)
 
-    def _slot(self, row: int, s: Segment) -> Tensor:
-        end = s.offset + s.blocks * s.size**2
-        return self._buffer[row, s.offset : end].view(s.blocks, s.size, s.size)
-
-    def _segment(self, s: Segment) -> Tensor:
-        """All rows' Grams, (R, blocks * m^2)."""
-        end = s.offset + s.blocks * s.size**2
-        return self._buffer[: len(self.rows), s.offset : end]
+    def _slots_of(self, row: int) -> Slots:
+        found = self._slots.get(row)
+        if found is None:
+            found = self._slots[row] = [
+                (
+                    s.samples,
+                    self._buffer[row, s.offset : s.offset + s.blocks * s.size**2].view(
+                        s.blocks, s.size, s.size
+                    ),
+                )
+                for s in self.segments
+            ]
+        return found
 
     def _reserve(self) -> None:
         width = sum(s.blocks * s.size**2 for s in self.segments)
@@ -237,16 +283,9 @@ class GramStack:
         if self._buffer.shape[1] == width:
             buffer[: self._buffer.shape[0]] = self._buffer
         self._buffer = buffer
+        self._slots.clear()
 
 
-def _trace(outs: list[tuple[slice, Tensor]]) -> Tensor:
-    total = outs[0][1].diagonal(dim1=-2, dim2=-1).sum()
-    for _, out in outs[1:]:
-        total = total + out.diagonal(dim1=-2, dim2=-1).sum()
-    return total
-
-
-def _power_of_two(x: float) -> float:
-    if not math.isfinite(x):
-        return 1.0
-    return 2.0 ** max(-120, min(120, round(math.log2(x))))
+def _within_range(alpha: float) -> float:
+    """As a factor in float32: neither it nor its square overflows."""
+    return max(1e-18, min(1e18, alpha)) if math.isfinite(alpha) else 1.0

@@ -12,25 +12,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from cka_widget.engine.result import CKAResult, ModelRows
-from cka_widget.engine.sums import HsicSums
+from cka_widget.engine.sums import ARRAYS, HsicSums
 
 VERSION = 1
 _KEY = "cka_widget"
-_ARRAYS = ("h", "hh", "hd", "dd", "groups")
+_ARRAYS = ("h", "hh", "hd", "dd", "groups", "owners")
 
 
 def save(result: CKAResult, path: str | PathLike[str]) -> None:
     """Write a result with its sums, so that it can be merged later; nothing is pickled."""
-    sums = result.sums
-    arrays = {name: np.ascontiguousarray(getattr(sums, name)) for name in _ARRAYS}
-    if sums.influence is not None:
-        arrays["influence"] = np.ascontiguousarray(sums.influence)
+    parts = {"": result.sums} | ({"pooled.": result.pooled} if result.pooled else {})
+    arrays = {
+        prefix + name: np.ascontiguousarray(getattr(sums, name))
+        for prefix, sums in parts.items()
+        for name in ARRAYS
+    }
     text = {
         "version": VERSION,
         "rows": [asdict(rows) for rows in result.rows],
         "row_reasons": result.row_reasons,
-        "weight": sums.weight,
-        "blocks": sums.blocks,
+        "weight": result.sums.weight,
+        "blocks": result.sums.blocks,
         "samples": result.samples,
         "batches": result.batches,
         "warnings": result.warnings,
@@ -68,21 +70,26 @@ def load(path: str | PathLike[str]) -> CKAResult:
 
 def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
     rows = tuple(ModelRows(**{**r, "layers": tuple(r["layers"])}) for r in text["rows"])
-    total = sum(map(len, rows))
-    if any(len(part) != total for part in (*(arrays[a] for a in _ARRAYS), text["row_reasons"])):
-        raise ValueError("its arrays do not fit its layers")
-    sums = HsicSums(
-        text["weight"],
-        text["blocks"],
-        **{name: arrays[name] for name in _ARRAYS},
-        influence=arrays.get("influence"),
-    )
+    if len(text["row_reasons"]) != sum(map(len, rows)):
+        raise ValueError("its reasons do not fit its layers")
+    sums = _sums("", sum(map(len, rows)), text, arrays)
+    pooled = None
+    if "pooled.h" in arrays:
+        pooled = _sums("pooled.", sum(len(m.layers) for m in rows), text, arrays)
     return CKAResult(
         rows=rows,
         sums=sums,
+        pooled=pooled,
         row_reasons=tuple(text["row_reasons"]),
         samples=text["samples"],
         batches=text["batches"],
         warnings=tuple(text["warnings"]),
         provenance=text["provenance"],
     )
+
+
+def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) -> HsicSums:
+    found = {name: arrays[prefix + name] for name in ARRAYS}
+    if any(set(a.shape) - {size} for a in found.values()):
+        raise ValueError("its arrays do not fit its layers")
+    return HsicSums(text["weight"], text["blocks"], **found)

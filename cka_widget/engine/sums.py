@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,134 +15,88 @@ MIN_BLOCKS = 5
 
 @dataclass(frozen=True)
 class HsicSums:
-    """Sums over blocks b of n_b samples of HSIC matrices h_b (R, R), all float64.
+    """Sums over blocks b of n_b samples of HSICs h_b (R, R) and self-HSICs d_b (R,), float64.
 
     Attributes:
         weight: sum n_b.
         blocks: number of blocks.
         h: sum n_b h_b.
-        hh: sum n_b^2 h_b * h_b, cell by cell.
-        hd: sum n_b^2 h_b,ij h_b,ii.
-        dd: sum n_b^2 h_b,ii h_b,jj.
-        groups: number of the group (a layer of a model) of every row (R,).
-        influence: sum n_b^2 psi_b^2 of the mean CKA over particle pairs, groups x groups;
-            None when every group is a single row. See `hsic.HsicAccumulator`.
+        d: sum n_b d_b; the diagonal of h for rows, but not for means over particle pairs.
+        hh: sum n_b^2 h_b,ij^2.
+        hd: sum n_b^2 h_b,ij d_b,i.
+        dd: sum n_b^2 d_b,i d_b,j.
     """
 
     weight: float
     blocks: int
     h: Array
+    d: Array
     hh: Array
     hd: Array
     dd: Array
-    groups: npt.NDArray[np.int64]
-    influence: Array | None = None
 
     def cka(self) -> Array:
-        """HSIC_ij / sqrt(HSIC_ii HSIC_jj), ratio of means (Nguyen et al. 2021, eq. 3), R x R.
+        """h_ij / sqrt(d_i d_j), ratio of means (Nguyen et al. 2021, eq. 3), (R, R).
 
         Not clamped; NaN where a self-HSIC is not positive or nothing was computed.
         """
-        d = self.diagonal()
-        return self.h / self.weight / np.sqrt(np.outer(d, d)) if self.blocks else self.h * np.nan
-
-    def diagonal(self) -> Array:
-        """Mean self-HSIC of every row, NaN where not positive, (R,)."""
-        d = np.diagonal(self.h) / (self.weight or np.nan)
-        return np.where(d > 0, d, np.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            d = self._self_hsic()
+            cka: Array = self._mean(self.h) / np.sqrt(np.outer(d, d))
+        return cka
 
     def stderr(self) -> Array:
-        """Standard error of every cell by the delta method, R x R; NaN under 5 blocks.
+        """Standard error of every cell by the delta method, (R, R); NaN under 5 blocks.
 
-        psi_b = h_b,ij / s - CKA/2 (h_b,ii / H_ii + h_b,jj / H_jj), s = sqrt(H_ii H_jj), has
-        weighted mean 0, so that Var = B/(B-1) sum (n_b psi_b)^2 / (sum n_b)^2.
+        psi_b = h_b,ij / s - CKA/2 (d_b,i / d_i + d_b,j / d_j), s = sqrt(d_i d_j), has weighted
+        mean 0, so that Var = B/(B-1) sum (n_b psi_b)^2 / (sum n_b)^2.
         """
         if self.blocks < MIN_BLOCKS:
             return np.full_like(self.h, np.nan)
-        d, cka = self.diagonal(), self.cka()
-        root = np.sqrt(np.outer(d, d))
-        by_row = self.hd / d[:, None]  # h_ij h_ii / H_ii; its mirror image is h_ij h_jj / H_jj
-        square = np.diagonal(self.dd) / d**2
-        total = (
-            self.hh / root**2
-            - cka / root * (by_row + by_row.T)
-            + cka**2 / 4 * (square[:, None] + square + 2 * self.dd / root**2)
-        )
-        found: Array = np.sqrt(np.maximum(total, 0) * self._per_block())
-        return found
+        with np.errstate(invalid="ignore", divide="ignore"):
+            d, cka = self._self_hsic(), self.cka()
+            root = np.sqrt(np.outer(d, d))
+            by_row = self.hd / d[:, None]  # h_ij d_i / d_i; its mirror image is h_ij d_j / d_j
+            square = np.diagonal(self.dd) / d**2
+            total: Array = (
+                self.hh / root**2
+                - cka / root * (by_row + by_row.T)
+                + cka**2 / 4 * (square[:, None] + square + 2 * self.dd / root**2)
+            )
+            scale = self.blocks / (self.blocks - 1) / self.weight**2
+            stderr: Array = np.sqrt(np.maximum(total, 0) * scale)
+        return stderr
 
-    def group_stderr(self) -> Array | None:
-        """Standard error of the mean CKA over particle pairs, groups x groups; None if single."""
-        if self.influence is None:
-            return None
-        if self.blocks < MIN_BLOCKS:
-            return np.full_like(self.influence, np.nan)
-        return np.sqrt(np.maximum(self.influence, 0) * self._per_block())
-
-    def _per_block(self) -> float:
-        return self.blocks / (self.blocks - 1) / self.weight**2
-
-    def take(self, rows: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> HsicSums:
-        """The chosen rows, in that order; -1 is a row that was never computed (NaN).
-
-        `groups` are the new rows' groups, under the same numbers as before.
-        """
-        square = {name: _take(getattr(self, name), rows) for name in ("h", "hh", "hd", "dd")}
-        return HsicSums(self.weight, self.blocks, **square, groups=groups, influence=self.influence)
+    def take(self, rows: npt.NDArray[np.int64]) -> HsicSums:
+        """The chosen rows, in that order; -1 is a row that was never computed (NaN)."""
+        blank = rows < 0
+        found: dict[str, Array] = {}
+        for name in ARRAYS:
+            a: Array = getattr(self, name)
+            if name == "d":
+                found[name] = np.where(blank, np.nan, a[rows] if len(a) else np.nan)
+                continue
+            found[name] = (
+                np.full((len(rows), len(rows)), np.nan)
+                if not len(a)
+                else np.where(blank[:, None] | blank, np.nan, a[np.ix_(rows, rows)])
+            )
+        return HsicSums(self.weight, self.blocks, **found)
 
     def merge(self, other: HsicSums) -> HsicSums:
         """The same rows over more data: sums add up."""
-        if not np.array_equal(self.groups, other.groups):
-            raise ValueError("the two results do not hold the same layers and particles")
         if not self.blocks or not other.blocks:
             return self if self.blocks else other
-        added: dict[str, Any] = {
-            f.name: getattr(self, f.name) + getattr(other, f.name)
-            for f in fields(self)
-            if f.name not in ("groups", "influence")
-        }
-        merged = HsicSums(**added, groups=self.groups)
-        if self.influence is None or other.influence is None:
-            return merged
-        influence = self.influence + other.influence
-        for part in (self, other):
-            psi = group_mean(influence_of(part.h / part.weight, merged), self.groups)
-            influence = influence + part.weight**2 / part.blocks * psi**2
-        return HsicSums(**added, groups=self.groups, influence=influence)
+        return HsicSums(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        )
+
+    def _self_hsic(self) -> Array:
+        d = self._mean(self.d)
+        return np.where(d > 0, d, np.nan)
+
+    def _mean(self, total: Array) -> Array:
+        return total / (self.weight or np.nan)
 
 
-def influence_of(h: Array, sums: HsicSums) -> Array:
-    """First-order change of every cell's CKA when the mean HSIC moves towards h, R x R."""
-    d, cka = sums.diagonal(), sums.cka()
-    own = np.diagonal(h) / d
-    moved: Array = h / np.sqrt(np.outer(d, d)) - cka / 2 * (own[:, None] + own)
-    return moved
-
-
-def group_mean(x: Array, groups: npt.NDArray[np.int64]) -> Array:
-    """Mean over particle pairs, (R, R) to (groups, groups).
-
-    A group against itself averages pairs of different rows, or is the row itself when single.
-    """
-    order = np.argsort(groups, kind="stable")
-    size = np.bincount(groups)
-    start = np.cumsum(size) - size
-    x = x[np.ix_(order, order)]
-    np.fill_diagonal(x, np.where(size[groups[order]] > 1, 0, np.diagonal(x)))
-    total = np.add.reduceat(np.add.reduceat(x, start, axis=0), start, axis=1)
-    mean: Array = total / pair_counts(size)
-    return mean
-
-
-def pair_counts(size: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Number of averaged pairs of every pair of groups, from the groups' sizes."""
-    pairs = np.outer(size, size)
-    np.fill_diagonal(pairs, np.where(size > 1, size * (size - 1), 1))
-    return pairs
-
-
-def _take(a: Array, rows: npt.NDArray[np.int64]) -> Array:
-    out: Array = a[np.ix_(rows, rows)].copy()
-    out[rows < 0, :] = np.nan
-    out[:, rows < 0] = np.nan
-    return out
+ARRAYS = ("h", "d", "hh", "hd", "dd")

@@ -21,7 +21,9 @@ class RowTable:
         models: layers and particles of every model.
         groups: for every row of the stack, the number of its (model, layer).
         order: for every row of the result, its row in the stack, -1 where it has none.
-        order_groups: for every row of the result, the number of its (model, layer).
+        n_groups: number of (model, layer).
+        owners, order_owners: of every row of the stack and of the result the number of its
+            (model, particle), -1 in single models.
     """
 
     def __init__(self, captures: Sequence[tuple[Pass, Capture]]) -> None:
@@ -30,7 +32,8 @@ class RowTable:
         self._missing: set[int] = set()
         self._entries: list[Entry | None] = []  # of every row of the result
         self.order: list[int] = []
-        self.order_groups: list[int] = []
+        self._order_groups: list[int] = []
+        self.order_owners: list[int] = []
         by_model: dict[str, list[Capture]] = defaultdict(list)
         for run, capture in captures:
             by_model[run.model].append(capture)
@@ -42,9 +45,11 @@ class RowTable:
         self.models = tuple(found)
         self.n_groups = first_group
         self.groups = [0] * (1 + max(self.order, default=-1))
-        for row, group in zip(self.order, self.order_groups, strict=True):
+        self.owners = [-1] * len(self.groups)
+        numbers = zip(self.order, self._order_groups, self.order_owners, strict=True)
+        for row, group, owner in numbers:
             if row >= 0:
-                self.groups[row] = group
+                self.groups[row], self.owners[row] = group, owner
 
     def _add_model(self, model: str, passes: list[Capture], first_group: int) -> ModelRows:
         tables = [_labelled(capture) for capture in passes]
@@ -58,12 +63,15 @@ class RowTable:
                     "choose layers that run in all of them"
                 )
         per_pass = max((len(e.rows) for e in tables[0].values() if e), default=1) or 1
-        for table in tables:
+        first_owner = 1 + max(self.order_owners, default=-1)
+        for number, table in enumerate(tables):
             for particle in range(per_pass):
+                owner = first_owner + number * per_pass + particle
                 for position, entry in enumerate(table.values()):
                     rows = entry.rows if entry else []
                     self.order.append(rows[particle] if particle < len(rows) else -1)
-                    self.order_groups.append(first_group + position)
+                    self._order_groups.append(first_group + position)
+                    self.order_owners.append(owner if len(tables) * per_pass > 1 else -1)
                     self._entries.append(entry)
         aliases, skipped = _other_names(passes[0], tables[0])
         return ModelRows(model, tuple(labels), len(passes) * per_pass, aliases, skipped)
