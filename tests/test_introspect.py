@@ -268,16 +268,17 @@ def test_the_model_is_not_kept_alive() -> None:
 
 
 def test_resnet50_in_under_a_second() -> None:
+    """Of this process's own time, whatever else the machine does."""
     model, batch = zoo.ResNet50().eval(), torch.randn(64, 3, 224, 224)
     introspect(model, batch[:2, :, :64, :64])  # warm
-    start = time.perf_counter()
+    start = time.process_time()
     tree = introspect(model, batch)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert tree["layer3.2.conv2"].output_shape == (256, 14, 14)
 
 
 def test_two_thousand_modules_and_deep_nests_are_quick() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert sum(n.calls for n in introspect(zoo.WideFlat(2000), torch.randn(4, 4))) == 2000
     assert introspect(zoo.Deep(100), VECTOR)[".".join(["nest", *["0"] * 100])].calls == 1
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0

@@ -183,3 +183,37 @@ def test_unknown_names_in_a_result() -> None:
 def test_an_empty_loader() -> None:
     with pytest.raises(RuntimeError, match="no batches"):
         run({"a": zoo.mlp()}, [])
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+def test_a_dead_layer_in_every_kernel_and_estimator(kernel: str, unbiased: bool) -> None:
+    models = {"a": zoo.seeded(zoo.Dead), "b": zoo.mlp(1)}
+    result = run(models, zoo.vectors(70, batch=23), kernel=kernel, unbiased=unbiased)
+    assert result.why("a", "b", "dead", "0") == "a dead: always the same output"
+    assert result.matrix("a", "b").drop(index=["dead", "relu"]).notna().all(axis=None)
+
+
+def test_a_layer_that_dies_and_one_that_wakes() -> None:
+    """Constant in some batches only: those add nothing, the others count."""
+    batches = zoo.vectors(64, batch=16)
+    marks = [0.0, 1.0, 0.0, 1.0]
+    batches = [
+        torch.cat([b, torch.full((16, 1), m)], 1) for b, m in zip(batches, marks, strict=True)
+    ]
+
+    class Switch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.on, self.off = nn.Linear(9, 6), nn.Identity(), nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h, mark = self.lin(x), x[:, -1:]
+            self.on(h * mark)
+            self.off(h * (1 - mark) + 3.0)
+            return h * 2
+
+    models = {"a": Switch()}
+    result = run(models, batches)
+    assert result.reasons("a") == [None] * 4
+    assert largest_error(result, reference_compare(models, batches)) <= TOLERANCE
