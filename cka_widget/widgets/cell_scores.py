@@ -67,14 +67,14 @@ class CellScores:
     def is_odd(self, row: int, col: int) -> bool:
         """Whether the pair involves a particle that stands out."""
         return any(
-            odd.index == (row if odd.axis == "row" else col)
-            or (self.one_ensemble and odd.index in (row, col))
+            odd.particle == (row if odd.axis == "row" else col)
+            or (self.one_ensemble and odd.particle in (row, col))
             for odd in self.odd
         )
 
-    def name(self, axis: str, index: int) -> str:
+    def name(self, axis: str, particle: int) -> str:
         """As in "deep CNN #3"."""
-        return f"{(self.cell.row if axis == 'row' else self.cell.col).model} #{index}"
+        return f"{(self.cell.row if axis == 'row' else self.cell.col).model} #{particle}"
 
 
 def cell_scores(result: Any, cell: Cell) -> CellScores:

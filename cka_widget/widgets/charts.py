@@ -97,7 +97,9 @@ class PairScores:
         """Draw one cell's pairs, and the pairs within each ensemble below them."""
         rows, cols = np.nonzero(data.pairs & np.isfinite(data.scores))
         values = data.scores[rows, cols]
-        odd = np.array([data.is_odd(i, j) for i, j in zip(rows, cols, strict=True)], bool)
+        odd = np.array(
+            [data.is_odd(int(i), int(j)) for i, j in zip(rows, cols, strict=True)], np.bool_
+        )
         lanes = 1 + len(inner)
         # The row's particle gives the height within the lane: a column of dots is one partner.
         heights = lanes - 0.85 + 0.7 * (1 - (rows + 0.5) / len(data.scores))

@@ -141,8 +141,8 @@ def _title(text: str, note: str = "") -> str:
 
 
 def _odd(data: CellScores) -> tuple[list[int], list[int]]:
-    rows = [odd.index for odd in data.odd if odd.axis == "row"]
-    cols = [odd.index for odd in data.odd if odd.axis == "col"]
+    rows = [odd.particle for odd in data.odd if odd.axis == "row"]
+    cols = [odd.particle for odd in data.odd if odd.axis == "col"]
     return (rows, rows) if data.one_ensemble else (rows, cols)
 
 
@@ -167,7 +167,7 @@ def _header(data: CellScores, slots: tuple[str, str]) -> str:
 def _odd_sentence(data: CellScores) -> str:
     if data.odd:
         first = data.odd[0]
-        names = [tag("b", data.name(odd.axis, odd.index)) for odd in data.odd[:3]]
+        names = [tag("b", data.name(odd.axis, odd.particle)) for odd in data.odd[:3]]
         text = f"{names[0]} is the odd one out"
         if len(names) > 1:
             text = f"{', '.join(names[:-1])} and {names[-1]} stand out"

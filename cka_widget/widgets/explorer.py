@@ -77,7 +77,9 @@ class CKAExplorer(widgets.VBox):
         self._study = Study(models, loader, layers, forward, options)
         self._options = {"forward": forward, **options}
         self._runner = Runner(self._publish, self._enter_state)
-        self._status, self._base, self._ran = Progress(), None, None
+        self._status = Progress()
+        self._base: Any = None  # the result that a run adds to
+        self._ran: Any = None  # the layers of the last run, as the engine was asked
         self._displays: list[Any] = []
         kinds = {
             "PNG": ("cka.png", lambda: picture.png(self._picture())),
@@ -240,9 +242,6 @@ class CKAExplorer(widgets.VBox):
         for source, target in (
             ((self, "metric"), (bar.metric, "value")),
             ((self, "stop_at_stderr"), (header.goal, "value")),
-            ((bar.best, "value"), (views.heatmap, "best_match")),
-            ((bar.colormap, "value"), (views.heatmap, "colormap")),
-            ((bar.origin, "value"), (views.heatmap, "origin")),
         ):
             t.link(source, target)
         for view in (views.heatmap, views.drill.matrix, *views.pickers.values()):
@@ -252,14 +251,11 @@ class CKAExplorer(widgets.VBox):
             picker.observe(partial(self._picked, name), "checked")
         bar.pair.observe(lambda change: self.set_trait("pair", change["new"]), "value")
         for side in (bar.rows, bar.cols):
-            side.observe(lambda _: self._pair_chosen(), "value")
+            side.observe(lambda _: self.set_trait("pair", bar.chosen_pair), "value")
         bar.range.observe(lambda _: self._redraw(), "value")
         views.heatmap.observe(self._pinned, "selected")
         views.heatmap.observe(self._hovered, "hovered")
-        self._show_pair_controls()
-
-    def _pair_chosen(self) -> None:
-        self.pair = (self._views.toolbar.rows.value, self._views.toolbar.cols.value)
+        self._views.toolbar.show_pair(self.pair)
 
     def _run_clicked(self) -> None:
         try:
@@ -323,15 +319,8 @@ class CKAExplorer(widgets.VBox):
                 for name, names in self.layers.items():
                     if list(self._views.pickers[name].checked) != names:
                         self._views.pickers[name].checked = list(names)
-            self._show_pair_controls()
+            self._views.toolbar.show_pair(self.pair)
             self._draw()
-
-    def _show_pair_controls(self) -> None:
-        bar = self._views.toolbar
-        if self.pair in [value for _, value in bar.pair.options]:
-            bar.pair.value = self.pair
-        with bar.rows.hold_trait_notifications(), bar.cols.hold_trait_notifications():
-            bar.rows.value, bar.cols.value = self.pair
 
     # without a front end -------------------------------------------------------------------------
     def _picture(self) -> Any:
@@ -352,8 +341,8 @@ class CKAExplorer(widgets.VBox):
                 shown.update(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        bundle = dict(super()._repr_mimebundle_(**kwargs) or {})
-        bundle["text/plain"] = repr(self)
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        bundle = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}
         if self.result is not None:
             bundle["image/png"] = base64.b64encode(picture.png(self._picture())).decode("ascii")
         return bundle

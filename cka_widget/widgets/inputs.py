@@ -44,20 +44,24 @@ def peek(loader: Any) -> tuple[Any, Any]:
         batches = {name: look[0] for name, look in looks.items()}
         return PerModel(batches), {name: look[1] for name, look in looks.items()}
     with torch.random.fork_rng(devices=[]):
-        dataset = getattr(loader, "dataset", None)
+        dataset: Any = getattr(loader, "dataset", None)
         collate = getattr(loader, "collate_fn", None)
-        if callable(collate) and hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+        if callable(collate) and _map_style(dataset):
             try:
                 return collate([dataset[i] for i in range(min(LOOK, len(dataset)))]), loader
             except Exception:  # a data set with keys of its own: read a batch after all
                 pass
         if not isinstance(loader, Iterable):
             return None, loader
-        batches = iter(loader)
-        first = next(batches, None)
-        if batches is loader and first is not None:
-            return first, OneShot(first, batches)
+        stream = iter(loader)
+        first = next(stream, None)
+        if stream is loader and first is not None:
+            return first, OneShot(first, stream)
         return first, loader
+
+
+def _map_style(dataset: Any) -> bool:
+    return hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
 
 
 class PerModel(dict):

@@ -18,7 +18,7 @@ class OddOne(NamedTuple):
 
     axis: str
     """"row" or "col" of the score matrix."""
-    index: int
+    particle: int
     score: float
     """Mean score of its own pairs."""
     others: float
@@ -163,4 +163,6 @@ def _profile_order(profiles: np.ndarray) -> list[int]:
     position = classical_mds(distance, 1)[0][:, 0]
     if (position * (means - means.mean())).sum() > 0:
         position = -position
-    return sorted(range(len(profiles)), key=lambda i: (not known[i], round(position[i], 9), i))
+    return sorted(
+        range(len(profiles)), key=lambda i: (not known[i], round(float(position[i]), 9), i)
+    )

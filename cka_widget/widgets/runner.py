@@ -165,7 +165,9 @@ class Runner:
     def _drain(
         self, job: _Job, iterate: Callable[[], Iterator[Any]], threaded: bool = True
     ) -> None:
-        buffer = Coalescer(lambda item: self._publish(*item), self._interval, threaded)
+        buffer: Coalescer[Any] = Coalescer(
+            lambda item: self._publish(*item), self._interval, threaded
+        )
         progress, result = Progress(), None
         failure: Failure | None = None
         interrupt: BaseException | None = None

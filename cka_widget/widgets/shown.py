@@ -21,11 +21,13 @@ def default_choice(tree: LayerTree) -> list[str]:
     return [node.name for node in tree if node.name in usable and not node.alias_of]
 
 
-def visible_layers(layers: Sequence[str], chosen: Sequence[str], everything: bool) -> list[str]:
-    """Those labels of a result (calls numbered) whose module is chosen."""
+def visible_layers(
+    layers: Sequence[str], chosen: Sequence[str], everything: bool, aliases: Mapping[str, str]
+) -> list[str]:
+    """Those labels of a result (calls numbered) whose module, or one with its output, is chosen."""
     if everything:
         return list(layers)
-    wanted = set(chosen)
+    wanted = {*chosen, *(aliases[name] for name in chosen if name in aliases)}
     return [name for name in layers if name in wanted or split_call(name)[0] in wanted]
 
 
@@ -56,7 +58,8 @@ class Axis:
 def axis(result: Any, tree: LayerTree, model: str, chosen: Sequence[str], everything: bool) -> Axis:
     """The chosen layers of one model, with class and shape, and why a layer is undefined."""
     layers = result.layers(model)
-    keep = visible_layers(layers, chosen, everything)
+    aliases = {node.name: node.alias_of for node in tree if node.alias_of}
+    keep = visible_layers(layers, chosen, everything, aliases)
     reasons = dict(zip(layers, result.reasons(model), strict=True))
     return Axis(model, keep, [layer_info(tree, name) for name in keep], [reasons[n] for n in keep])
 

@@ -52,3 +52,16 @@ class Toolbar(widgets.HBox):
         self.best.add_class("cka-push")
         super().__init__([self.metric, *choice, self.best, self.range, self.colormap, self.origin])
         self.add_class("cka-toolbar")
+
+    @property
+    def chosen_pair(self) -> tuple[str, str]:
+        """Row and column model of the two lists."""
+        return self.rows.value, self.cols.value
+
+    def show_pair(self, pair: tuple[str, str]) -> None:
+        """Let the controls say which models are on screen."""
+        if pair in [value for _, value in self.pair.options]:
+            self.pair.value = pair
+        # Both lists first, then the word that one has changed: half a pair means another one.
+        with self.rows.hold_trait_notifications(), self.cols.hold_trait_notifications():
+            self.rows.value, self.cols.value = pair

@@ -7,6 +7,7 @@ from html import escape
 
 import ipywidgets as widgets
 import numpy as np
+import traitlets as t
 
 from cka_widget.layer_tree import LayerTree
 from cka_widget.widgets.drilldown import DrillDown
@@ -47,6 +48,8 @@ class Views:
         }
         self.heatmap = Heatmap(uncertain_above=UNSURE, settled=False, theme=theme)
         self.toolbar = Toolbar(list(trees), max(particles.values()) > 1)
+        for control, trait in (("best", "best_match"), ("colormap",) * 2, ("origin",) * 2):
+            t.link((getattr(self.toolbar, control), "value"), (self.heatmap, trait))
         self.legend = widgets.HTML()
         self.result = widgets.VBox([self.toolbar, self.heatmap, self.legend])
         self.plan = widgets.HTML()

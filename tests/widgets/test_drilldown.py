@@ -89,7 +89,7 @@ def test_between_two_ensembles_every_pair_counts(result):
     assert data.scores.shape == (4, 5)
     assert data.pairs.sum() == 20
     assert data.value == pytest.approx(data.scores.mean())
-    assert [(odd.axis, odd.index) for odd in data.odd] == [("col", 3)]
+    assert [(odd.axis, odd.particle) for odd in data.odd] == [("col", 3)]
     assert data.is_odd(0, 3)
     assert not data.is_odd(3, 0)
 
@@ -100,7 +100,7 @@ def test_within_one_ensemble_nobody_is_paired_with_itself(result, row, col, pair
     assert data.pairs.sum() == pairs
     assert not data.pairs.diagonal().any()
     assert data.value == pytest.approx(data.pair_scores.mean())
-    assert {odd.index for odd in data.odd} == {3}
+    assert {odd.particle for odd in data.odd} == {3}
     assert data.is_odd(3, 0)
     assert data.is_odd(0, 3)
 

@@ -454,3 +454,30 @@ def test_on_colab_the_run_blocks(monkeypatch):
     explorer = explore()
     explorer.run()
     assert explorer.state == "done"
+
+
+def test_an_alias_shows_the_row_that_has_its_output(finished):
+    finished.pair, everything = ("A", "B"), finished.layers
+    finished.layers = {"A": ["body.1"]}
+    assert finished.heatmap.row_labels == ["body"]
+    finished.layers = everything
+
+
+def test_the_goal_can_be_chosen_on_the_page_and_in_python():
+    explorer = explore(stop_at_stderr=0.033)
+    goal = explorer._views.header.goal
+    assert goal.value == 0.033
+    goal.value = 0.05
+    assert explorer.stop_at_stderr == 0.05
+    explorer.stop_at_stderr = None
+    assert goal.value is None
+    with pytest.raises(traitlets.TraitError, match="above 0"):
+        explorer.stop_at_stderr = -1.0
+
+
+def test_a_run_that_fails_at_once_says_that_nothing_was_computed():
+    explorer = explore({"A": Net(broken_after=4), "B": Net(seed=1)})
+    explorer.run(block=True)
+    assert explorer.state == "failed"
+    assert "Nothing was computed" in explorer._views.plan.value
+    assert hidden(explorer._views.header.export)

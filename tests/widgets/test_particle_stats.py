@@ -24,7 +24,7 @@ def test_the_mocks_odd_column_is_named_with_both_means():
     scores = agreeing(4, 5)
     scores[:, 3] = [0.43, 0.41, 0.39, 0.44]
     (odd,) = odd_ones_out(scores)
-    assert (odd.axis, odd.index) == ("col", 3)
+    assert (odd.axis, odd.particle) == ("col", 3)
     assert odd.score == pytest.approx(0.4175)
     assert odd.others == pytest.approx(np.delete(scores, 3, 1).mean())
 
@@ -34,7 +34,7 @@ def test_an_odd_member_of_one_ensemble_does_not_hide_in_the_others_means(count):
     scores = agreeing(count, count, same=True)
     scores[1, :] = scores[:, 1] = 0.07
     scores[1, 1] = 1.0
-    assert [odd.index for odd in odd_ones_out(scores, same=True)] == [1]
+    assert [odd.particle for odd in odd_ones_out(scores, same=True)] == [1]
 
 
 @given(st.integers(0, 10_000), st.integers(3, 9), st.sampled_from([0.005, 0.02, 0.1, 0.3]))
