@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -20,6 +19,9 @@ from cka_widget.engine.result import CKAResult
 from cka_widget.engine.sums import HsicSums
 
 Names = Sequence[str] | None
+
+# Of the number of samples by which a block is weighted in each sum.
+_POWERS = {"h": 1, "d": 1, "hh": 2, "hd": 2, "dd": 2}
 
 
 class _Order:
@@ -60,18 +62,17 @@ class _EqualBatches:
         self.sums: HsicSums | None = None
         self._before: HsicSums | None = None
 
-    def add(self, now: HsicSums) -> None:
+    def add(self, now: HsicSums | None) -> None:
         """Take the running sums after each batch, which is one block of n samples."""
         before, self._before = self._before, now
-        n = now.weight - (before.weight if before else 0.0)
+        n = now.weight - (before.weight if before else 0.0) if now else 0.0
         if not n:
             return
         fields = {
             name: (getattr(now, name) - (getattr(before, name) if before else 0.0)) / n**power
-            for name, power in (("h", 1), ("hh", 2), ("hd", 2), ("dd", 2))
+            for name, power in _POWERS.items()
         }
-        own = None if now.influence is None else np.zeros_like(now.influence)
-        block = HsicSums(1.0, 1, **fields, groups=now.groups, influence=own)
+        block = HsicSums(1.0, 1, **fields)
         self.sums = block if self.sums is None else self.sums.merge(block)
 
 
@@ -83,20 +84,26 @@ def run_all(
         key: None if names is None else [name or OUTPUT for name in names]
         for key, names in zip(models, layers, strict=True)
     }
-    order, equal, snapshot = _Order(), _EqualBatches(), None
+    order, equal, pooled = _Order(), _EqualBatches(), _EqualBatches()
     with tqdm(desc="Comparing features", unit=" batches") as bar:
         for snapshot in iter_compare(models, loader, layers=chosen, forward=order, **options):
             bar.total = snapshot.total_batches
             bar.update(snapshot.batches - bar.n)
             result = snapshot.result
             equal.add(result.sums)
+            pooled.add(result.pooled)
     loaders = loader if isinstance(loader, Mapping) else dict.fromkeys(models, loader)
     provenance = {
         **result.provenance,
         "batch_weights": "equal",
         "datasets": {key: _dataset(loaders[key]) for key in models},
     }
-    result = replace(result, sums=equal.sums or result.sums, provenance=provenance)
+    result = replace(
+        result,
+        sums=equal.sums or result.sums,
+        pooled=pooled.sums or result.pooled,
+        provenance=provenance,
+    )
     labels = {}
     for rows in result.rows:
         model = models[rows.name]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from cka_widget.engine import intervals, null
 from cka_widget.engine.sums import MIN_BLOCKS, Array, HsicSums
 
 NEVER_TOGETHER = "never computed together"
@@ -87,7 +88,11 @@ class CKAResult:
         against itself is its self-similarity. Values are not clamped: the unbiased estimator
         may fall a little below 0 or above 1. NaN is undefined, see `why`.
         """
-        mean = self._pairs(self._cka, row_model, col_model).mean(axis=0)
+        return self.mean_over_pairs(self._cka, row_model, col_model)
+
+    def mean_over_pairs(self, full: Array, row_model: str, col_model: str) -> pd.DataFrame:
+        """Something of all pairs of rows (R, R) as `matrix` shows it, layers x layers."""
+        mean = self._pairs(full, row_model, col_model).mean(axis=0)
         return self._frame(mean, row_model, col_model)
 
     def stderr(self, row_model: str, col_model: str) -> pd.DataFrame:
@@ -99,6 +104,20 @@ class CKAResult:
         return self._frame(values, row_model, col_model).where(
             self.matrix(row_model, col_model).notna()
         )
+
+    def interval(
+        self, row_model: str, col_model: str, level: float = 0.95
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Ends of every cell's confidence interval, by Student's t: see `intervals.interval`."""
+        return intervals.interval(self, row_model, col_model, level)
+
+    def null(self, row_model: str, col_model: str) -> pd.DataFrame:
+        """Standard deviation of `matrix` were rows paired at random; its mean is then 0."""
+        return null.null(self, row_model, col_model)
+
+    def above_chance(self, row_model: str, col_model: str, alpha: float = 0.01) -> pd.DataFrame:
+        """Scores that chance does not explain, at level alpha for the whole matrix; booleans."""
+        return null.above_chance(self, row_model, col_model, alpha)
 
     def spread(self, row_model: str, col_model: str) -> pd.DataFrame:
         """Standard deviation over particle pairs, layers x layers; NaN where there is one pair."""

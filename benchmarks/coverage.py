@@ -1,0 +1,190 @@
+"""How often do the error bars cover the value of unlimited data?
+
+    python benchmarks/coverage.py [--runs 1000] [--quick]
+
+Every run draws fresh samples from a population with a known CKA (that of 300,000 samples) and
+goes through `cka_widget.compare`. Counted are the cells whose 95% interval holds the true value:
+of pairs of layers of single networks, and of the means over particle pairs of ensembles. The
+figures stand in docs/uncertainty.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cka_widget.engine.compare import compare
+from cka_widget.engine.errors import CKAWarning
+from cka_widget.engine.intervals import interval, student_quantile
+from cka_widget.engine.result import CKAResult
+
+LATENT = 16
+# Ten clusters, normals, and normals whose length varies a lot from sample to sample.
+POPULATIONS = ("clusters", "normal", "heavy tails")
+
+
+class Setting(NamedTuple):
+    """One line of the table: `blocks` of `size` samples, or blocks until good enough."""
+
+    population: str
+    size: int
+    blocks: int
+    stop_at_stderr: float | None = None
+
+
+SETTINGS = [
+    *(
+        Setting("clusters", size, blocks)
+        for size, blocks in itertools.product((8, 32, 128), (5, 10, 40))
+    ),
+    *(Setting("normal", 32, blocks) for blocks in (5, 10, 40)),
+    *(Setting("heavy tails", 32, blocks) for blocks in (10, 40, 160)),
+    Setting("clusters", 8, 400, 0.03),
+    Setting("clusters", 32, 200, 0.05),
+    Setting("clusters", 32, 200, 0.02),
+    Setting("clusters", 128, 100, 0.05),
+    Setting("clusters", 128, 100, 0.01),
+    Setting("normal", 32, 200, 0.02),
+]
+QUICK = [
+    Setting("clusters", 32, 5),
+    Setting("clusters", 32, 20),
+    Setting("normal", 8, 40),
+    Setting("clusters", 64, 100, 0.03),
+]
+
+
+@dataclass
+class Coverage:
+    """Shares of covered cells, by kind of cell, and what the runs took."""
+
+    student: dict[str, float]
+    normal: dict[str, float]
+    blocks: float
+    stderr: float = field(default=0.0)
+
+
+def networks(seed: int = 0) -> dict[str, nn.Module | list[nn.Module]]:
+    """Two single networks and an ensemble of four with an odd one, on the same inputs."""
+
+    def build(gain: float) -> nn.Module:
+        net = nn.Sequential(
+            nn.Linear(LATENT, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10)
+        )
+        with torch.no_grad():
+            for layer in (net[0], net[2]):
+                layer.weight.mul_(gain)
+        return net
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        nets = [build(gain) for gain in (2.0, 2.0, 2.0, 2.0, 2.0, 6.0)]
+    return {"a": nets[0], "b": nets[1], "ensemble": nets[2:]}
+
+
+def draw(population: str, n: int, generator: torch.Generator) -> Tensor:
+    """Samples (n, 16)."""
+    x = torch.randn(n, LATENT, generator=generator)
+    if population == "clusters":
+        centres = torch.randn(10, LATENT, generator=torch.Generator().manual_seed(3))
+        return 0.6 * x + 1.2 * centres[torch.randint(10, (n,), generator=generator)]
+    if population == "heavy tails":
+        return x * torch.exp(0.7 * torch.randn(n, 1, generator=generator))
+    return x
+
+
+def run(
+    population: str, size: int, blocks: int, stop: float | None, generator: torch.Generator
+) -> CKAResult:
+    """One comparison of the networks' ReLU and last layers."""
+    if stop is None:
+        loader: list[Tensor] | Iterator[Tensor] = [draw(population, size * blocks, generator)]
+    else:
+        loader = (draw(population, size, generator) for _ in range(blocks))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CKAWarning)
+        return compare(
+            networks(),
+            loader,
+            layers=["1", "3", "4"],
+            hsic_batch_size=size,
+            stop_at_stderr=stop,
+            device="cpu",
+            progress=False,
+        )
+
+
+def simulate(setting: Setting, runs: int, seed: int = 0) -> Coverage:
+    """Cover the true values by the intervals of so many runs."""
+    generator = torch.Generator().manual_seed(seed)
+    truth = _truth(setting.population)
+    hits: dict[tuple[str, str], list[float]] = {}
+    blocks, errors = [], []
+    for _ in range(runs):
+        result = run(*setting, generator)
+        blocks.append(result.blocks)
+        factor = student_quantile(0.975, result.blocks - 1)
+        for (a, b), true in truth.items():
+            kind = "means" if "ensemble" in (a, b) else "pairs"
+            low, high = (x.to_numpy() for x in interval(result, a, b))
+            middle, half = (low + high) / 2, (high - low) / 2
+            cells = np.ones_like(true, dtype=bool)
+            if a == b and kind == "pairs":  # symmetric, and 1 on the diagonal
+                cells = np.triu(cells, 1)
+            off = np.abs(middle - true)[cells]
+            errors.append(np.median(half[cells]) / factor)
+            hits.setdefault((kind, "student"), []).append(float((off < half[cells]).mean()))
+            normal = off < 1.96 / factor * half[cells]
+            hits.setdefault((kind, "normal"), []).append(float(normal.mean()))
+    share = {key: float(np.mean(values)) for key, values in hits.items()}
+    by = {rule: {kind: share[kind, rule] for kind in ("pairs", "means")} for rule in RULES}
+    return Coverage(by["student"], by["normal"], float(np.median(blocks)), float(np.mean(errors)))
+
+
+RULES = ("student", "normal")
+_TRUTHS: dict[str, dict[tuple[str, str], np.ndarray]] = {}
+
+
+def _truth(population: str) -> dict[tuple[str, str], np.ndarray]:
+    if population not in _TRUTHS:
+        generator = torch.Generator().manual_seed(12345)
+        parts = [run(population, 64, 100, None, generator) for _ in range(47)]
+        whole = parts[0]
+        for part in parts[1:]:
+            whole = whole.merge(part)
+        names = itertools.combinations_with_replacement(whole.models, 2)
+        _TRUTHS[population] = {(a, b): whole.matrix(a, b).to_numpy() for a, b in names}
+    return _TRUTHS[population]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--quick", action="store_true", help="four settings of 200 runs")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings, runs = (QUICK, 200) if options.quick else (SETTINGS, options.runs)
+    columns = ("population", "block size", "blocks", "stop at", "median stderr", "pairs", "means")
+    print("|", " | ".join((*columns, "pairs, 1.96 stderr")), "|")
+    print("|---" * (len(columns) + 1) + "|")
+    for setting in settings:
+        found = simulate(setting, runs)
+        stop = "" if setting.stop_at_stderr is None else f"{setting.stop_at_stderr:g}"
+        print(
+            f"| {setting.population} | {setting.size} | {found.blocks:.0f} | {stop} "
+            f"| {found.stderr:.3f} | {found.student['pairs']:.1%} | {found.student['means']:.1%} "
+            f"| {found.normal['pairs']:.1%} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""The permutation null against all permutations, and what it calls above chance."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from checks import run
+from oracles import hsic_song, linear_gram, rbf_gram
+from scipy import stats
+from torch import nn
+
+from cka_widget.engine.intervals import student_quantile
+from cka_widget.engine.null import p_values
+from cka_widget.engine.result import CKAResult
+
+
+@pytest.mark.parametrize("gram", [linear_gram, lambda x: rbf_gram(x, 1.5)])
+@pytest.mark.parametrize("m", [4, 5, 6])
+def test_mean_and_variance_over_all_permutations(gram: object, m: int) -> None:
+    rng = np.random.default_rng(m)
+    k, other = (gram(rng.standard_normal((m, d)) ** 3) for d in (2, 3))
+    every = [hsic_song(k, other[np.ix_(p, p)]) for p in itertools.permutations(range(m))]
+    scale = hsic_song(k, k) * hsic_song(other, other)
+    assert np.mean(every) == pytest.approx(0, abs=1e-12 * np.sqrt(scale))
+    assert np.var(every) == pytest.approx(2 * scale / (m * (m - 3)))
+
+
+class Halves(nn.Module):
+    """Two layers that see nothing in common."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.left = nn.Linear(8, width)
+        self.right = nn.Linear(8, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.left(x[:, :8]) + self.right(x[:, 8:])
+
+
+def chance(width: int, seed: int, blocks: int = 10) -> CKAResult:
+    models = {"a": zoo.seeded(Halves, width, seed=seed)}
+    batches = zoo.vectors(32 * blocks, d=16, batch=32, seed=1000 + seed)
+    return run(models, batches, layers=["left", "right"])
+
+
+@pytest.mark.parametrize("width", [1, 12])
+def test_unrelated_features_vary_as_the_null_says(width: int) -> None:
+    results = [chance(width, seed) for seed in range(300)]
+    scores = [r.matrix("a", "a").loc["left", "right"] for r in results]
+    deviations = [r.null("a", "a").loc["left", "right"] for r in results]
+    assert np.mean(scores) == pytest.approx(0, abs=4 * np.mean(deviations) / np.sqrt(300))
+    assert np.std(scores) == pytest.approx(np.mean(deviations), rel=0.12)
+    p = [p_values(r, "a", "a").loc["left", "right"] for r in results]
+    assert np.mean(np.less(p, 0.05)) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+    if width == 1:  # there the chi-square is no bound but the shape
+        assert stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+def test_what_is_above_chance() -> None:
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1), "dead": zoo.seeded(zoo.Dead)}
+    result = run(models, zoo.vectors(640, batch=32))
+    assert result.above_chance("a", "b").all(axis=None)
+    assert not chance(6, 0).above_chance("a", "a").loc["left", "right"]
+    undefined = result.matrix("a", "dead").isna()
+    assert undefined.any(axis=None)
+    assert not result.above_chance("a", "dead")[undefined].any(axis=None)
+    assert result.null("a", "dead").isna().equals(undefined)
+
+
+def test_ensembles_are_bounded_by_their_pairs() -> None:
+    result = run({"e": [zoo.mlp(0), zoo.mlp(1)], "f": [zoo.mlp(2)]}, zoo.vectors(320, batch=32))
+    single = run({"e": zoo.mlp(0), "f": zoo.mlp(2)}, zoo.vectors(320, batch=32))
+    ratio = result.null("e", "f") / single.null("e", "f")
+    assert ((ratio > 0.9) & (ratio < 1.1)).all(axis=None)
+
+
+def test_batches_of_unequal_size() -> None:
+    data = zoo.vectors(160, batch=160)[0]
+    models = {"a": zoo.mlp(0)}
+    equal = run(models, list(data.split(32))).null("a", "a")
+    uneven = run(models, list(data.split([40, 40, 40, 30, 10]))).null("a", "a")
+    np.testing.assert_allclose(uneven, equal, rtol=0.2)
+
+
+def test_the_biased_estimator_has_no_such_null() -> None:
+    result = run({"a": zoo.mlp(0)}, zoo.vectors(), unbiased=False)
+    with pytest.raises(ValueError, match="needs unbiased=True"):
+        result.null("a", "a")
+
+
+@pytest.mark.parametrize("df", [4, 5, 9, 30, 1000])
+@pytest.mark.parametrize("p", [0.9, 0.975, 0.98])
+def test_quantiles_of_student(p: float, df: int) -> None:
+    assert student_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-3)
+
+
+def test_intervals_hold_the_value_and_narrow() -> None:
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
+    result = run(models, zoo.vectors(320, batch=32))
+    value, stderr = result.matrix("a", "b"), result.stderr("a", "b")
+    low, high = result.interval("a", "b")
+    np.testing.assert_allclose((low + high) / 2, value)
+    np.testing.assert_allclose(high - value, stats.t.ppf(0.975, 9) * stderr, rtol=1e-3)
+    wide = result.interval("a", "b", level=0.99)
+    assert (wide[0] < low).all(axis=None)
+    assert run(models, zoo.vectors(64)).interval("a", "b")[0].isna().all(axis=None)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        result.interval("a", "b", level=95)
