@@ -15,8 +15,10 @@ from cka_widget.engine.gram import Slots
 # rho = |K| / |U(K)|, both without the diagonal, tells how many digits U-centring cancels.
 # Products of float32 Grams lose rho^2 of their 1e-7: above this rho K is centred before them.
 _CENTRE_GRAM_ABOVE = 4.0
-# The Gram's own entries lose rho of their 6e-8: above this rho the features are centred first.
-_CENTRE_FEATURES_ABOVE = 300.0
+# The Gram's own entries lose rho of their 6e-8: above this rho the features are centred first,
+_CENTRE_FEATURES_ABOVE = 100.0
+# and above this one a Gram of features that were not is formed anew.
+_FORM_AGAIN_ABOVE = 500.0
 
 
 @dataclass(frozen=True)
@@ -164,23 +166,23 @@ class GramStack:
         for row in self.missing():
             self._buffer[row].fill_(math.nan)
         again: set[int] = set()
+        uncentred = [not row.centre_features for row in self.rows]
         self._products = []
         for s in self.segments:
             product, rho = self._multiply(s)
             worst = rho.tolist()
             cancelled = [row for row, r in enumerate(worst) if r > _CENTRE_GRAM_ABOVE]
-            again |= {
-                row
-                for row in cancelled
-                if worst[row] > _CENTRE_FEATURES_ABOVE and not self.rows[row].centre_features
-            }
+            large = [
+                row for row in cancelled if worst[row] > _CENTRE_FEATURES_ABOVE and uncentred[row]
+            ]
+            again |= {row for row in large if worst[row] > _FORM_AGAIN_ABOVE}
             if any(not self.rows[row].centre_gram for row in cancelled):
                 for row in cancelled:
                     self.rows[row].centre_gram = True
                 product, _ = self._multiply(s)
             self._products.append((product, s.size))
-        for row in again:
-            self.rows[row].centre_features = True
+            for row in large:
+                self.rows[row].centre_features = True
         return sorted(again)
 
     def products(self) -> list[tuple[Tensor, int]]:
