@@ -72,6 +72,13 @@ class CellScores:
             for odd in self.odd
         )
 
+    def odd_and_others(self) -> tuple[float, float]:
+        """Mean score of the pairs with a particle that stands out, and of the pairs without."""
+        rows, cols = self.scores.shape
+        odd = np.array([[self.is_odd(i, j) for j in range(cols)] for i in range(rows)])
+        shown = self.pairs & np.isfinite(self.scores)
+        return float(self.scores[shown & odd].mean()), float(self.scores[shown & ~odd].mean())
+
     def name(self, axis: str, particle: int) -> str:
         """As in "deep CNN #3"."""
         return f"{(self.cell.row if axis == 'row' else self.cell.col).model} #{particle}"

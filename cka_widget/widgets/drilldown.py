@@ -166,14 +166,16 @@ def _header(data: CellScores, slots: tuple[str, str]) -> str:
 
 def _odd_sentence(data: CellScores) -> str:
     if data.odd:
-        first = data.odd[0]
         names = [tag("b", data.name(odd.axis, odd.particle)) for odd in data.odd[:3]]
+        if len(data.odd) > 3:
+            names.append(f"{len(data.odd) - 3} more")
         text = f"{names[0]} is the odd one out"
         if len(names) > 1:
             text = f"{', '.join(names[:-1])} and {names[-1]} stand out"
+        own, others = data.odd_and_others()
         return (
-            f'<div class="cka-callout cka-alarm">{text}: {score(first.score)} where the others '
-            f"have {score(first.others)}</div>"
+            f'<div class="cka-callout cka-alarm">{text}: {score(own)} where the others '
+            f"have {score(others)}</div>"
         )
     scores = data.pair_scores
     if len(scores) < 3:

@@ -239,11 +239,10 @@ class CKAExplorer(widgets.VBox):
         header.enough.on_click(lambda _: self.finish())
         header.export.on_click(lambda _: views.menu.toggle())
         header.offer_goal(self.stop_at_stderr)
-        for source, target in (
-            ((self, "metric"), (bar.metric, "value")),
-            ((self, "stop_at_stderr"), (header.goal, "value")),
-        ):
-            t.link(source, target)
+        t.link((self, "metric"), (bar.metric, "value"))
+        # The list's values are numbers: 0 stands for None.
+        goal = (self, "stop_at_stderr"), (header.goal, "value")
+        t.link(*goal, transform=(lambda error: error or 0.0, lambda error: error or None))
         for view in (views.heatmap, views.drill.matrix, *views.pickers.values()):
             t.dlink((self, "theme"), (view, "theme"))
         for name, picker in views.pickers.items():

@@ -20,7 +20,7 @@ class Header(widgets.HBox):
         self.pause = _button("Pause", "Stop before the next batch; nothing is lost")
         self.cancel = _button("Cancel", "End now and keep what was computed")
         self.enough = _button("Good enough", "End now and call the result done")
-        self.goal = widgets.Dropdown(description="good enough at", options=[("the end", None)])
+        self.goal = widgets.Dropdown(description="good enough at", options=[("the end", 0.0)])
         self.offer_goal(None)
         self.export = _button("Export ▾", "Save the picture, the numbers or the page")
         buttons = widgets.HBox(
@@ -33,11 +33,11 @@ class Header(widgets.HBox):
     def offer_goal(self, goal: float | None) -> None:
         """Let the run end by itself at some standard error; `goal` is always among them."""
         goals = sorted({0.05, 0.02, 0.01} | ({goal} if goal else set()), reverse=True)
-        options = [("the end", None), *((f"± {one:g}", one) for one in goals)]
+        options = [("the end", 0.0), *((f"± {one:g}", one) for one in goals)]
         if list(self.goal.options) != options:
             chosen = self.goal.value
             self.goal.options = options
-            self.goal.value = chosen if chosen in [one for _, one in options] else None
+            self.goal.value = chosen if chosen in [one for _, one in options] else 0.0
 
     def show_models(self, chips: Sequence[tuple[str, str]]) -> None:
         """`chips` are (text, palette slot), one or two."""

@@ -218,3 +218,14 @@ def test_no_cell_leaves_a_sentence(result):
     drill.clear()
     assert "No cell selected" in drill.header.value
     assert shown(drill) == set()
+
+
+def test_several_odd_ones_are_counted_and_their_scores_pooled():
+    result = FakeResult({"a": 4, "b": 16})
+    for i, (model, particle, _) in enumerate(result.keys):
+        if model == "b" and particle in (2, 6, 10, 14):
+            result.table[i, :] = result.table[:, i] = 0.2
+    drill = DrillDown()
+    drill.show(result, cell("a", "fc", "b", "fc"))
+    assert "b #2</b>, <b>b #6</b>, <b>b #10</b> and 1 more stand out: 0.20" in drill.odd.value
+    assert "the others have 0.85" in drill.odd.value

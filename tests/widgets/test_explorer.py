@@ -470,7 +470,8 @@ def test_the_goal_can_be_chosen_on_the_page_and_in_python():
     goal.value = 0.05
     assert explorer.stop_at_stderr == 0.05
     explorer.stop_at_stderr = None
-    assert goal.value is None
+    assert (goal.value, goal.index) == (0.0, 0)
+    assert (explore()._views.header.goal.index, explore().stop_at_stderr) == (0, None)
     with pytest.raises(traitlets.TraitError, match="above 0"):
         explorer.stop_at_stderr = -1.0
 
