@@ -42,6 +42,7 @@ ENGINE = {
 # Methods of the result that forward to what is loaded when they are called.
 LAZY = {
     "cka_widget.engine.result imports cka_widget.plotting.plot",
+    "cka_widget.engine.result imports cka_widget.report.to_html",
     "cka_widget.engine.result imports cka_widget.engine.storage.save",
 }
 VIEWS = ("picker", "heatmap", "drilldown")

@@ -193,6 +193,12 @@ class CKAResult:
 
         return plot(self, row_model, col_model, **how)
 
+    def to_html(self, path: Any = None, **how: Any) -> str:
+        """The interactive page in one file, without kernel or network: see `report.to_html`."""
+        from cka_widget.report import to_html
+
+        return to_html(self, path, **how)
+
     def merge(self, other: CKAResult) -> CKAResult:
         """The same layers over more data; a new result.
 
