@@ -44,7 +44,9 @@ def main() -> None:
     host = socket.gethostname() if chosen.ip in ("0.0.0.0", "::", "*") else chosen.ip
     command = [
         sys.executable,
-        *("-m", "jupyterlab", NOTEBOOK),
+        *("-m", "jupyterlab"),
+        f"--ServerApp.root_dir={ROOT}",
+        f"--LabApp.default_url=/lab/tree/{NOTEBOOK}",
         f"--ServerApp.ip={chosen.ip}",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",

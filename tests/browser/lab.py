@@ -32,6 +32,16 @@ QUIET = {
 }
 
 
+def end(process: subprocess.Popen[Any]) -> None:
+    """End a server that leads a session of its own; one that lingers over a kernel is killed."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 class Server:
     """JupyterLab on a random port of the loopback interface, with no configuration but its own."""
 
@@ -85,13 +95,7 @@ class Server:
 
     def stop(self) -> None:
         """End the server and, with it, its kernels."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+        end(self.process)
 
     def add(self, name: str, cells: list[str]) -> str:
         """Write a notebook of code cells into the served folder; returns its path there."""
