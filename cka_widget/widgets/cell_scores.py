@@ -34,6 +34,14 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What pairing the samples at random would give: 0 ± `deviation`."""
+
+    above: bool
+    deviation: float
+
+
+@dataclass(frozen=True)
 class CellScores:
     """One cell: value, error bar, and the particles that made it."""
 
@@ -47,6 +55,7 @@ class CellScores:
     pairs: np.ndarray
     """Mask of the entries that are averaged in `value`."""
     odd: list[OddOne]
+    chance: Chance | None
 
     @property
     def one_ensemble(self) -> bool:
@@ -112,7 +121,20 @@ def cell_scores(result: Any, cell: Cell) -> CellScores:
         errors,
         pairs,
         odd_ones_out(judged, same=same, stderr=errors),
+        _chance(result, cell) if row != col or many else None,
     )
+
+
+def _chance(result: Any, cell: Cell) -> Chance | None:
+    """Whether the score is above chance; None where that cannot be told."""
+    names, where = (cell.row.model, cell.col.model), (cell.row.layer, cell.col.layer)
+    try:
+        deviation = float(result.null(*names).at[where])
+    except ValueError:  # the biased estimator is above 0 by chance
+        return None
+    if not np.isfinite(deviation):
+        return None
+    return Chance(bool(result.above_chance(*names).at[where]), deviation)
 
 
 def _particles(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:

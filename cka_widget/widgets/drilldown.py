@@ -161,7 +161,14 @@ def _header(data: CellScores, slots: tuple[str, str]) -> str:
     if not data.single:
         parts.append(tag("span", plural(int(data.pairs.sum()), "particle pair")))
     number = f'<div class="cka-score{"" if sure else " cka-unsettled"}">{"".join(parts)}</div>'
-    return title + number + (tag("div", data.reason, class_="cka-muted") if data.reason else "")
+    return title + number + tag("div", data.reason or _chance(data), class_="cka-muted")
+
+
+def _chance(data: CellScores) -> str:
+    if data.chance is None:
+        return ""
+    words = "above chance" if data.chance.above else "not above chance"
+    return f"{words} (null {score(0.0, data.chance.deviation)} {plus_minus(data.chance.deviation)})"
 
 
 def _odd_sentence(data: CellScores) -> str:

@@ -136,7 +136,13 @@ class Study:
                 raise t.TraitError(
                     f'model "{key.model}" has no layer "{key.layer}"{_near(key.layer, known)}'
                 )
-        return cell
+        return Cell(*(self._row_of(key, result) for key in cell))
+
+    def _row_of(self, key: LayerKey, result: Any) -> LayerKey:
+        """The layer itself, or the one that stands for it where both have the same output."""
+        if result is None or key.layer in result.layers(key.model):
+            return key
+        return LayerKey(key.model, self.aliases[key.model].get(key.layer, key.layer))
 
     def choice(
         self, value: Mapping[str, Sequence[str]], present: Mapping[str, Sequence[str]]

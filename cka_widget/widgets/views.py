@@ -97,18 +97,22 @@ class Views:
         parts = []
         number = int(np.isnan(values).sum())
         if number and values.size:
-            named = {
-                f"{side.model} {layer}: {reason}": None
-                for side in (rows, cols)
-                for layer, reason in zip(side.layers, side.reasons, strict=True)
-                if reason
-            }
-            some = "; ".join(list(named)[:3]) + ("; …" if len(named) > 3 else "")
+            named: dict[tuple[str, str], list[str]] = {}
+            for one in (rows,) if rows.model == cols.model else (rows, cols):
+                for layer, reason in zip(one.layers, one.reasons, strict=True):
+                    if reason:
+                        named.setdefault((one.model, reason), []).append(layer)
+            some = "; ".join(f"{model} {_few(x)}: {why}" for (model, why), x in named.items())
             cells = plural(number, "undefined cell")
             parts.append(f"hatched: {cells}" + (f" ({some})" if some else ""))
         if missing:
-            some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
             them = "it" if len(missing) == 1 else "them"
-            parts.append(f"not computed yet: {some}. Run again to add {them}")
+            parts.append(f"not computed yet: {_few(missing)}. Run again to add {them}")
         text = "<br>".join(escape(part) for part in parts)
         self.legend.value = f'<div class="cka-legend">{text}</div>' if text else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    rest = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")

@@ -64,6 +64,12 @@ class FakeResult:
     def stderr(self, a, b):
         return self.matrix(a, b) * 0 + 0.0213
 
+    def null(self, a, b):
+        return self.matrix(a, b) * 0 + 0.0123
+
+    def above_chance(self, a, b):
+        return self.matrix(a, b) > 0.5
+
     def why(self, a, b, row, col):
         return f"{a} {row}: never ran"
 
@@ -152,6 +158,15 @@ def test_panel_names_cell_score_pairs_and_the_odd_one_as_text_not_markup(result)
     assert drill.matrix.shape == [4, 5]
     assert drill.matrix.flag_cols == [3]
     assert shown(drill) == {"matrix", "pairs", "col", "row", "plane", "table"}
+
+
+@pytest.mark.parametrize(("level", "words"), [(0.8, "above chance"), (0.1, "not above chance")])
+def test_chance_is_said_in_words(level, words):
+    result = FakeResult({"a": 1, "b": 1})
+    result.table[:] = level
+    drill = DrillDown()
+    drill.show(result, cell("a", "fc", "b", "fc"))
+    assert f">{words} (null 0.000 ± 0.012)" in drill.header.value
 
 
 def test_agreement_is_said_in_words():

@@ -456,10 +456,28 @@ def test_on_colab_the_run_blocks(monkeypatch):
     assert explorer.state == "done"
 
 
+def test_undefined_rows_are_named_with_their_reason_under_the_heatmap():
+    class Dead(Net):
+        def forward(self, x):
+            return super().forward(x) * 0 + self.body[0](x)[:, :3] * 0
+
+    dead = nn.Sequential(nn.Linear(6, 4), Dead((4, 4, 4)))
+    explorer = explore({"A": dead, "B": Net()})
+    explorer.run(block=True)
+    legend = explorer._views.legend.value
+    assert "undefined cells" in legend
+    assert "always the same output" in legend
+    explorer.selection = (("A", "1"), ("B", "head"))
+    assert "always the same output" in explorer._views.drill.header.value
+
+
 def test_an_alias_shows_the_row_that_has_its_output(finished):
     finished.pair, everything = ("A", "B"), finished.layers
     finished.layers = {"A": ["body.1"]}
     assert finished.heatmap.row_labels == ["body"]
+    finished.selection = (("A", "body.1"), ("B", "head"))
+    assert finished.selection.row.layer == "body"
+    finished.selection = None
     finished.layers = everything
 
 
