@@ -35,7 +35,9 @@ ENGINE = {
     "features": {"errors"},
     "layers": set(),
     "batches": set(),
-    "result": {"sums"},
+    "intervals": set(),
+    "null": {"sums"},
+    "result": {"sums", "intervals", "null"},
     "combine": {"result", "sums"},
     "storage": {"result", "sums"},
 }
