@@ -1,0 +1,41 @@
+"""The shipped simulation of the error bars, in small; benchmarks/coverage.py has it in full."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "coverage.py"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def simulation() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("coverage_simulation", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_intervals_cover(simulation: ModuleType, number: int) -> None:
+    """250 runs tell a share of 95% to 1.5 points or so: cells of a run go together."""
+    setting = simulation.QUICK[number]
+    found = simulation.simulate(setting, runs=250, seed=number)
+    for kind in ("pairs", "means"):
+        assert 0.92 - 0.015 <= found.student[kind] <= 0.98, (setting, found)
+    if setting.stop_at_stderr is not None:
+        assert found.blocks < setting.blocks
+
+
+def test_a_fixed_factor_would_not_do_at_few_blocks(simulation: ModuleType) -> None:
+    found = simulation.simulate(simulation.Setting("clusters", 32, 5), runs=100)
+    assert found.normal["pairs"] < 0.92 < found.student["pairs"]
