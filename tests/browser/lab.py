@@ -36,7 +36,7 @@ def end(process: subprocess.Popen[Any]) -> None:
     """End a server that leads a session of its own; one that lingers over a kernel is killed."""
     process.terminate()
     try:
-        process.wait(20)
+        process.wait(8)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
