@@ -6,6 +6,8 @@ whose output the next one overwrites is what a comparison of all layers has to c
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -117,7 +119,7 @@ class DigitsCNN(nn.Module):
         self.features = nn.Sequential(
             *(
                 module
-                for i, o in zip(channels, channels[1:], strict=False)
+                for i, o in itertools.pairwise(channels)
                 for module in (
                     nn.Conv2d(i, o, 3, padding=1, bias=False),
                     nn.BatchNorm2d(o),
