@@ -142,7 +142,8 @@ def compare(
 
     Args:
         models: name -> `nn.Module`, or a sequence of modules or `StackedParticles` for an
-            ensemble. Every particle runs once a batch, in evaluation mode.
+            ensemble. Every particle runs once a batch, in evaluation mode (once more only on a
+            batch in which a layer's mean has jumped so far that its Gram lost its digits).
         loader: batches, iterated once; or name -> loader where each model has its own,
             row-aligned data.
         layers: None takes every distinct output of a module that runs; a glob, a list of
@@ -154,8 +155,8 @@ def compare(
         unbiased: False takes the biased HSIC of Gretton et al. (2005), for comparison with
             papers: it overestimates similarity at small batches.
         bandwidth: of the RBF kernel, as a fraction of the median distance in the first batch.
-        hsic_batch_size: cut batches into blocks of at most this many samples; None takes each
-            batch as one block.
+        hsic_batch_size: cut batches into near-equal blocks of at most this many samples (a few
+            more where a block would have under 4); None takes each batch as one block.
         device: None takes CUDA, then MPS, then the CPU.
         max_batches: stop after so many.
         stop_at_stderr: stop when no cell's standard error is above this.

@@ -140,6 +140,8 @@ def _is_time_first(x: Tensor, n: int, module: nn.Module | None, anywhere: bool) 
     own = getattr(module, "batch_first", None)
     if own is not None:
         return own is False and x.shape[1] == n
+    if anywhere and x.shape[0] == x.shape[1] == n:
+        raise NoRowsError(f"cannot tell its {n} steps from its {n} samples; use another batch size")
     return anywhere and x.shape[0] != n and x.shape[1] == n
 
 

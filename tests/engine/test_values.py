@@ -253,3 +253,22 @@ def test_values_are_not_clamped() -> None:
     result = run(layers, zoo.vectors(64, batch=16))
     off = [result.matrix(a, b).iat[0, 0] for a, b in itertools.combinations(layers, 2)]
     assert min(off) < 0 < max(off)
+
+
+def test_as_many_steps_as_samples_are_not_guessed() -> None:
+    """After a module with `batch_first=False`, a square output could be read either way."""
+
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(8, 6)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.head(self.rnn(x.transpose(0, 1))[0])
+            return out[-1]
+
+    square = [torch.randn(16, 16, 8) for _ in range(3)]
+    result = run({"a": Steps()}, square, layers=["rnn", "head"])
+    assert result.reasons("a")[0] is None
+    assert "16 steps from its 16 samples" in str(result.reasons("a")[1])
