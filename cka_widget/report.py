@@ -38,6 +38,7 @@ _PAGE = """<!doctype html>
 <noscript>{title}: this page draws its numbers by JavaScript, which is switched off.</noscript>
 <main id="cka-page"></main>
 <script type="application/json" id="cka-data">{data}</script>
+<script type="module">{heatmap}</script>
 <script type="module">{script}</script>
 </body>
 </html>
@@ -71,13 +72,14 @@ def to_html(
     from cka_widget import __version__
 
     title = f"CKA: {' against '.join(result.models)}" if title is None else title
-    script, style = _built("page.js"), _built("page.css")
+    heatmap, script, style = _shared(_built("heatmap.js")), _built("page.js"), _built("page.css")
     page = _PAGE.format(
-        policy=_policy(script),
+        policy=_policy(heatmap, script),
         version=__version__,
         title=escape(title),
         style=style,
         data=_json(_data(result, title, info or {}, max_particle_bytes)),
+        heatmap=heatmap,
         script=script,
     )
     if path is not None:
@@ -92,11 +94,21 @@ def _built(name: str) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _policy(script: str) -> str:
-    """No request, and no script but this one; the canvas views place themselves by style."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+def _shared(module: str) -> str:
+    """The widget's own module, its exports where the page's script finds them."""
+    body, export, names = module.rpartition("export{")
+    if not export or not names.endswith("};"):
+        raise ValueError("heatmap.js does not end with its exports: build it again")
+    pairs = [name.split(" as ") for name in names[:-2].split(",")]
+    return f"{body}globalThis.ckaHeatmap={{{','.join(f'{b}:{a}' for a, b in pairs)}}};"
+
+
+def _policy(*scripts: str) -> str:
+    """No request, and no script but these; the canvas views place themselves by style."""
+    digests = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
         "base-uri 'none'; form-action 'none'"
     )
 

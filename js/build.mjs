@@ -1,4 +1,4 @@
-/** Bundles each widget into one ES module and one style sheet under cka_widget/static/. */
+/** Bundles each widget, and the exported page, into one ES module and one style sheet under cka_widget/static/. */
 import { mkdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,10 +7,25 @@ import * as esbuild from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const outdir = join(here, "..", "cka_widget", "static");
-const names = ["heatmap.js", "heatmap.css", "picker.js", "picker.css"];
+const parts = ["heatmap", "picker", "page"];
+const names = parts.flatMap((part) => [`${part}.js`, `${part}.css`]);
+
+
+/** The exported page holds heatmap.js itself beside page.js, so page.js need not hold it too. */
+const oneHeatmap = {
+  name: "one heatmap",
+  setup(build) {
+    build.onResolve({ filter: /\/heatmap\.ts$/ }, ({ path, resolveDir }) =>
+      join(resolveDir, path) === join(here, "src", "heatmap.ts") ? { path, namespace: "page" } : undefined,
+    );
+    const contents = "export const { render } = globalThis.ckaHeatmap;";
+    build.onLoad({ filter: /./, namespace: "page" }, () => ({ contents }));
+  },
+};
 
 const options = {
-  entryPoints: ["heatmap.ts", "heatmap.css", "picker.ts", "picker.css"].map((f) => join(here, "src", f)),
+  entryPoints: parts.flatMap((part) => [`${part}.ts`, `${part}.css`]).map((f) => join(here, "src", f)),
+  plugins: [oneHeatmap],
   outdir,
   bundle: true,
   minify: true,

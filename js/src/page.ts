@@ -1,0 +1,113 @@
+import { render } from "./heatmap.ts";
+import { APART } from "./page/cell.ts";
+import { matrix, read } from "./page/data.ts";
+import type { CellKey, Key, Report } from "./page/data.ts";
+import { facts, footer, header, legend, warnings } from "./page/frame.ts";
+import { heatmapModel, wire } from "./page/matrix.ts";
+import { panel } from "./page/panel.ts";
+import type { Names } from "./page/panel.ts";
+import { toolbar } from "./page/toolbar.ts";
+import type { Choice } from "./page/toolbar.ts";
+import { distinct } from "./page/words.ts";
+import { h } from "./shared/dom.ts";
+import { onChange } from "./shared/model.ts";
+
+const VALUE_NAMES = { mean: "CKA", spread: "spread", stderr: "standard error" };
+/** Below this width the number of rows decides the height alone. */
+const NARROW = 640;
+
+/** Fills `root` with the heatmap, its controls and the drill-down of a result. */
+export function start(root: HTMLElement, report: Report): void {
+  const { models } = report;
+  const short = distinct(models.map((m) => m.name));
+  const choice: Choice = {
+    metric: "mean", row: 0, col: models.length - 1, best: false, ofData: false, colormap: "magma", origin: "top",
+  };
+  let selected: CellKey | null = null;
+  let placing = false;
+
+  // Of two models each keeps its colour; of more, the row's is the first one.
+  const tone = (model: number): "a" | "b" => (model === (models.length < 3 ? 0 : choice.row) ? "a" : "b");
+  const names = (): Names => ({
+    full: ({ model }: Key) => models[model].name,
+    short: ({ model }: Key) => short[model],
+    tone: ({ model }: Key) => tone(model),
+  });
+
+  const head = h("header", {});
+  const state = h("div", { class: "cka-state" });
+  const stage = h("div", {});
+  const note = h("p", { class: "cka-legend" });
+  const map = heatmapModel({});
+  const drill = panel(report, names, (key) => select(key));
+  const pin = () => {
+    const shown = selected && selected.row.model === choice.row && selected.col.model === choice.col;
+    placing = true;
+    map.set("selected", shown ? [selected!.row.layer, selected!.col.layer] : []);
+    placing = false;
+  };
+  const select = (key: CellKey | null) => {
+    selected = key;
+    pin();
+    drill.show(key);
+  };
+
+  const draw = () => {
+    const { row, col, metric } = choice;
+    const [rows, cols] = [models[row], models[col]];
+    const values = matrix(report, metric, row, col);
+    const errors = metric === "mean" ? matrix(report, "stderr", row, col) : null;
+    head.replaceChildren(...header(report, row, col, tone));
+    state.replaceChildren(...facts(report, row, col));
+    map.assign({
+      row_labels: [...rows.layers], col_labels: [...cols.layers],
+      row_info: [...rows.info], col_info: [...cols.info],
+      row_reasons: [...rows.reasons], col_reasons: [...cols.reasons], reason: APART,
+      row_name: rows.name, col_name: cols.name, row_color: tone(row), col_color: tone(col),
+      value_name: VALUE_NAMES[metric], auto_range: choice.ofData || metric !== "mean",
+      colormap: choice.colormap, best_match: choice.best && metric === "mean",
+      ...wire(values, errors, [rows.layers.length, cols.layers.length]),
+    });
+    note.textContent = legend(report, values, row, col);
+    pin();
+  };
+  const changed = () => {
+    draw();
+    if (selected) drill.show(selected);
+  };
+
+  root.className = "cka-root cka-page";
+  root.append(
+    head,
+    state,
+    ...warnings(report),
+    h("div", { class: "cka-body" }, h("section", { class: "cka-middle", "aria-label": "Heatmap" }, toolbar(report, short, choice, changed), stage, note), drill.el),
+    footer(report),
+  );
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const retheme = () => {
+    const theme = dark.matches ? "dark" : "light";
+    root.dataset["theme"] = theme;
+    map.set("theme", theme);
+    drill.theme(theme);
+  };
+  dark.addEventListener("change", retheme);
+  retheme();
+
+  render({ model: map, el: stage });
+  onChange(map, ["selected"], () => {
+    if (placing) return;
+    const [r, c] = map.get("selected");
+    select(r === undefined ? null : { row: { model: choice.row, layer: r }, col: { model: choice.col, layer: c } });
+  }, new AbortController().signal);
+  const fit = () => {
+    const rows = models[choice.row].layers.length;
+    map.set("height", root.clientWidth < NARROW ? 0 : Math.min(Math.max(34 * rows + 130, 360), 640));
+  };
+  new ResizeObserver(fit).observe(root);
+  draw();
+  drill.show(null);
+}
+
+const [root, data] = ["cka-page", "cka-data"].map((id) => document.getElementById(id));
+if (root && data) start(root, read(data.textContent ?? ""));

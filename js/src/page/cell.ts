@@ -1,0 +1,121 @@
+import { block, number, sameKey } from "./data.ts";
+import type { CellKey, Key, Report, Table } from "./data.ts";
+import { mean, oddOnesOut } from "./odd.ts";
+import type { OddOne } from "./odd.ts";
+
+/** Why a cell between two defined layers has no score. */
+export const APART = "never computed together";
+
+/** One pair of particles with its score. */
+export interface Pair {
+  readonly row: number;
+  readonly col: number;
+  readonly score: number;
+  readonly error: number;
+  readonly odd: boolean;
+}
+
+/** One cell: value, error bar, and the particles that made it. */
+export interface CellData {
+  readonly key: CellKey;
+  readonly value: number;
+  readonly error: number;
+  readonly reason: string;
+  readonly sameModel: boolean;
+  /** Both sides have one particle. */
+  readonly single: boolean;
+  /** Standard deviation of the score by chance; NaN where that cannot be told. */
+  readonly chance: number;
+  readonly above: boolean;
+  /** Null where the page holds no scores of single pairs. */
+  readonly scores: Table | null;
+  readonly errors: Table | null;
+  /** The pairs that are averaged in `value`, undefined ones too. */
+  readonly pairs: readonly Pair[];
+  readonly count: number;
+  readonly odd: readonly OddOne[];
+}
+
+export function reasonOf(report: Report, { row, col }: CellKey): string {
+  for (const { model, layer } of [row, col]) {
+    const { name, layers, reasons } = report.models[model];
+    if (reasons[layer]) return `${name} ${layers[layer]}: ${reasons[layer]}`;
+  }
+  return APART;
+}
+
+/** Whether (i, j) is a pair; in one ensemble at two layers (i, j) and (j, i) are different pairs, (i, i) is none. */
+function isPair(key: CellKey, particles: number, i: number, j: number): boolean {
+  if (key.row.model !== key.col.model || particles === 1) return true;
+  return key.row.layer === key.col.layer ? i < j : i !== j;
+}
+
+export function cellData(report: Report, key: CellKey): CellData {
+  const { row, col } = key;
+  const sameModel = row.model === col.model;
+  const [p, q] = [report.models[row.model].particles, report.models[col.model].particles];
+  const scores = block(report, "scores", key);
+  const errors = block(report, "stderr", key);
+  const judged = scores && sameModel ? scores.map((line, i) => line.map((v, j) => (v + scores[j][i]) / 2)) : scores;
+  const odd = judged ? oddOnesOut(judged, sameModel, errors) : [];
+  const isOdd = (i: number, j: number) =>
+    odd.some((o) => o.particle === (o.axis === "row" ? i : j) || (sameModel && (o.particle === i || o.particle === j)));
+  const pairs: Pair[] = [];
+  let count = 0;
+  for (let i = 0; i < p; i++) {
+    for (let j = 0; j < q; j++) {
+      if (!isPair(key, p, i, j)) continue;
+      count++;
+      if (scores) pairs.push({ row: i, col: j, score: scores[i][j], error: errors?.[i][j] ?? NaN, odd: isOdd(i, j) });
+    }
+  }
+  const value = number(report, "mean", key);
+  return {
+    key, value, error: number(report, "stderr", key), sameModel, scores, errors, pairs, count, odd,
+    reason: Number.isNaN(value) ? reasonOf(report, key) : "",
+    single: p * q === 1,
+    chance: sameKey(row, col) && p === 1 ? NaN : number(report, "null", key),
+    above: number(report, "above", key) === 1,
+  };
+}
+
+/** How the score runs along one model's depth, the other side being held at its layer. */
+export interface Profile {
+  readonly moving: Key;
+  readonly held: Key;
+  readonly mean: readonly number[];
+  /** Standard deviation over particle pairs or, where there is one pair, the standard error. */
+  readonly width: readonly number[];
+  readonly error: readonly number[];
+  /** A line of each particle of the moving model: its mean over its partners. */
+  readonly each: Table;
+}
+
+const finite = (v: number) => (Number.isFinite(v) ? v : 0);
+
+export function profile(report: Report, held: Key, moving: Key): Profile {
+  const { layers, particles } = report.models[moving.model];
+  const keys = layers.map((_, layer): CellKey => ({ row: held, col: { model: moving.model, layer } }));
+  const of = (kind: "mean" | "stderr" | "spread") => keys.map((key) => number(report, kind, key));
+  const blocks = particles > 1 ? keys.map((key) => block(report, "scores", key)) : [];
+  const own = held.model === moving.model;
+  const each = Array.from({ length: blocks[0] ? particles : 0 }, (_, q) =>
+    blocks.map((b) => mean(b!.map((line) => line[q]).filter((v, p) => Number.isFinite(v) && !(own && p === q)))),
+  );
+  const spread = of("spread").map(finite);
+  const error = of("stderr");
+  return { moving, held, mean: of("mean"), width: spread.some((v) => v > 0) ? spread : error.map(finite), error, each };
+}
+
+/** Pair scores inside one ensemble at the cell's layer, to hold beside the pairs between two ensembles. */
+export interface Within {
+  readonly key: Key;
+  readonly pairs: readonly Pair[];
+}
+
+export function within(report: Report, { row, col }: CellKey): Within[] {
+  if (row.model === col.model) return [];
+  return [row, col]
+    .filter((key) => report.models[key.model].particles > 1)
+    .map((key) => ({ key, pairs: cellData(report, { row: key, col: key }).pairs }));
+}

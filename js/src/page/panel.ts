@@ -1,0 +1,182 @@
+import type { CellData } from "./cell.ts";
+import { cellData, profile, within } from "./cell.ts";
+import type { CellKey, Key, Report } from "./data.ts";
+import { sameKey } from "./data.ts";
+import { depthChart } from "./depth.ts";
+import type { Along } from "./depth.ts";
+import { pairChart } from "./dots.ts";
+import { heatmapModel, wire } from "./matrix.ts";
+import { render } from "../heatmap.ts";
+import { h } from "../shared/dom.ts";
+import { plural, plusMinus, score } from "./words.ts";
+
+const MAX_TABLE = 400;
+
+export interface Names {
+  readonly full: (key: Key) => string;
+  readonly short: (key: Key) => string;
+  readonly tone: (key: Key) => "a" | "b";
+}
+
+export interface Panel {
+  readonly el: HTMLElement;
+  show(key: CellKey | null): void;
+  theme(name: string): void;
+}
+
+/** What lies behind the selected cell: its particles, their scores, the run along the depth. */
+export function panel(report: Report, names: () => Names, select: (key: CellKey) => void): Panel {
+  const head = h("div", { class: "cka-cell" });
+  const matrix = h("div", { class: "cka-particles" });
+  const odd = h("div", { role: "status" });
+  const rest = h("div", { class: "cka-rest" });
+  const el = h("section", { class: "cka-drill", "aria-label": "Behind the selected cell" }, head, matrix, odd, rest);
+  const model = heatmapModel({ compact: true, annotate: true, brackets: false });
+  render({ model, el: matrix });
+  let shown: CellKey | null = null;
+  let drawn = 0;
+
+  const charts = () => {
+    rest.replaceChildren();
+    drawn = el.clientWidth;
+    if (shown) rest.append(...below(report, cellData(report, shown), names(), rest.clientWidth, select));
+  };
+  const show = (key: CellKey | null) => {
+    shown = key;
+    const data = key && cellData(report, key);
+    const many = data !== null && !data.single;
+    head.replaceChildren(...(data ? title(report, data, names()) : nothing()));
+    matrix.hidden = !many || !data.scores;
+    odd.hidden = !many;
+    if (many && data.scores) model.assign(particleTraits(data, names()));
+    odd.replaceChildren(many ? verdict(report, data, names()) : "");
+    charts();
+  };
+  new ResizeObserver(() => {
+    if (shown && el.clientWidth !== drawn) charts();
+  }).observe(el);
+  return { el, show, theme: (name) => model.set("theme", name) };
+}
+
+function nothing(): HTMLElement[] {
+  const how = "Click a cell of the heatmap, or move with the arrow keys and press Enter, to see what lies behind its score.";
+  return [h("div", { class: "cka-nothing" }, h("b", {}, "No cell selected"), h("span", {}, how))];
+}
+
+function title(report: Report, data: CellData, names: Names): HTMLElement[] {
+  const layer = (key: Key) =>
+    h("b", { class: `cka-${names.tone(key)}`, title: names.full(key) }, report.models[key.model].layers[key.layer]);
+  const sure = Number.isFinite(data.error);
+  const error = Number.isFinite(data.value) ? (sure ? plusMinus(data.error) : "no error bar: too few batches") : "";
+  const chance = `${data.above ? "above chance" : "not above chance"} (null ${score(0, data.chance)} ${plusMinus(data.chance)})`;
+  return [
+    h("h2", { class: "cka-cell-title" }, layer(data.key.row), h("span", { class: "cka-muted" }, " against "), layer(data.key.col)),
+    h(
+      "div",
+      { class: sure ? "cka-score" : "cka-score cka-unsettled" },
+      h("strong", {}, score(data.value, data.error)),
+      error && h("span", {}, error),
+      !data.single && h("span", {}, plural(data.count, "particle pair")),
+    ),
+    h("div", { class: "cka-muted" }, data.reason || (Number.isFinite(data.chance) ? chance : "")),
+  ];
+}
+
+function particleTraits(data: CellData, names: Names): Parameters<ReturnType<typeof heatmapModel>["assign"]>[0] {
+  const { row, col } = data.key;
+  const scores = data.scores!;
+  const self = sameKey(row, col);
+  const values = scores.flatMap((line, i) => line.map((v, j) => (self && i === j ? NaN : v)));
+  const flags = (axis: string) => data.odd.filter((o) => o.axis === axis || data.sameModel).map((o) => o.particle);
+  return {
+    row_labels: scores.map((_, i) => `#${i}`),
+    col_labels: scores[0].map((_, i) => `#${i}`),
+    row_name: names.short(row),
+    col_name: names.short(col),
+    row_color: names.tone(row),
+    col_color: names.tone(col),
+    flag_rows: flags("row"),
+    flag_cols: flags("col"),
+    reason: data.sameModel ? "a particle against itself" : "",
+    ...wire(values, data.errors?.flat() ?? null, [scores.length, scores[0].length]),
+  };
+}
+
+/** The odd particle by name, or that there is none. */
+function verdict(report: Report, data: CellData, names: Names): Node {
+  if (!data.scores) return h("div", { class: "cka-callout" }, report.text.particles_note);
+  const [first, ...more] = data.odd;
+  if (first) {
+    const bold = (o: typeof first) => h("b", {}, `${names.full(data.key[o.axis])} #${o.particle}`);
+    const rest = `${score(first.score)} where the others have ${score(first.others)}`;
+    const all = [bold(first), ...more.slice(0, 2).flatMap((o, i, some) => [i + 1 === some.length ? " and " : ", ", bold(o)])];
+    const uncounted = data.odd.length > 3 ? ` and ${data.odd.length - 3} more` : "";
+    const what = more.length ? `${uncounted} stand out: ` : " is the odd one out: ";
+    return h("div", { class: "cka-callout cka-alarm" }, ...all, what, rest);
+  }
+  const known = data.pairs.map((p) => p.score).filter(Number.isFinite);
+  if (known.length < 3) return document.createTextNode("");
+  const [low, high] = [score(Math.min(...known)), score(Math.max(...known))];
+  const between = low === high ? `all pairs have ${low}` : `pairs lie between ${low} and ${high}`;
+  return h("div", { class: "cka-callout" }, `No particle stands out: ${between}.`);
+}
+
+function below(
+  report: Report,
+  data: CellData,
+  names: Names,
+  width: number,
+  select: (key: CellKey) => void,
+): HTMLElement[] {
+  const wide = width > 620 ? (width - 24) / 2 : width;
+  const figure = (heading: string, chart: Node) => h("figure", {}, h("h3", {}, heading), chart);
+  const { row, col } = data.key;
+  const parts: HTMLElement[] = [];
+  if (data.scores && !data.single) {
+    const particles = (key: Key) => report.models[key.model].particles;
+    const inner = within(report, data.key);
+    parts.push(figure("pair scores", pairChart(data, inner, names.short, names.tone, particles, wide)));
+  }
+  const along = (held: Key, moving: Key, axis: "row" | "col"): Along => ({
+    profile: profile(report, held, moving),
+    layers: report.models[moving.model].layers,
+    name: names.full(moving),
+    tone: names.tone(moving),
+    odd: data.odd.filter((o) => o.axis === axis || data.sameModel).map((o) => o.particle),
+    short: names.short(moving),
+  });
+  const depth = (a: Along, go: (layer: number) => void, more = "") =>
+    figure(`along ${a.name}'s depth${more}`, depthChart(a, wide, go));
+  parts.push(depth(along(row, col, "col"), (layer) => select({ row, col: { model: col.model, layer } })));
+  if (!sameKey(row, col)) {
+    const other = data.sameModel ? ", the other way" : "";
+    parts.push(depth(along(col, row, "row"), (layer) => select({ row: { model: row.model, layer }, col }), other));
+  }
+  if (data.scores && !data.single) parts.push(table(data, names));
+  return parts;
+}
+
+function table(data: CellData, names: Names): HTMLElement {
+  const rows = data.pairs.slice(0, MAX_TABLE).map((p) =>
+    h(
+      "tr",
+      { class: p.odd ? "cka-odd-row" : null },
+      h("td", {}, `#${p.row}`),
+      h("td", {}, `#${p.col}`),
+      h("td", {}, `${score(p.score, p.error)} ${plusMinus(p.error)}`.trim()),
+    ),
+  );
+  const head = [names.full(data.key.row), names.full(data.key.col), "CKA"].map((text) => h("th", { scope: "col" }, text));
+  const left = data.pairs.length - MAX_TABLE;
+  return h(
+    "details",
+    { class: "cka-table" },
+    h("summary", {}, "table of pairs"),
+    h(
+      "div",
+      { tabindex: 0, role: "region", "aria-label": "Table of pairs" },
+      h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)),
+    ),
+    left > 0 && h("p", { class: "cka-muted" }, `and ${plural(left, "more pair")}`),
+  );
+}
