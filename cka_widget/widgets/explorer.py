@@ -82,8 +82,8 @@ class CKAExplorer(widgets.VBox):
         self._ran: Any = None  # the layers of the last run, as the engine was asked
         self._displays: list[Any] = []
         kinds = {
-            "PNG": ("cka.png", lambda: picture.png(self._picture())),
-            "SVG": ("cka.svg", lambda: picture.svg(self._picture())),
+            "PNG": ("cka.png", lambda: picture.png(self._drawing)),
+            "SVG": ("cka.svg", lambda: picture.svg(self._drawing)),
             "CSV": ("cka.csv", lambda: self.result.to_frame().to_csv(index=False).encode()),
             "result": ("cka.safetensors", lambda: saved(self.result)),
         }
@@ -314,21 +314,20 @@ class CKAExplorer(widgets.VBox):
         if not hasattr(self, "_views") or not self.pair[0]:
             return
         with self._lock:
-            if change["name"] == "layers":
-                for name, names in self.layers.items():
-                    if list(self._views.pickers[name].checked) != names:
-                        self._views.pickers[name].checked = list(names)
+            for name, names in self.layers.items():
+                self._views.pickers[name].checked = list(names)
             self._views.toolbar.show_pair(self.pair)
             self._draw()
 
     # without a front end -------------------------------------------------------------------------
-    def _picture(self) -> Any:
-        return self._screen.picture(self.result.samples if self.result else 0, self.pair)
-
     def __repr__(self) -> str:
         row, col = self.pair
         text = f"CKAExplorer: {row} against {col}, {self.state}"
         return text if self.result is None else f"{text}, {self.result.samples:,} samples"
+
+    @property
+    def _drawing(self) -> Any:
+        return self._screen.picture(self.result.samples, self.pair)
 
     def _ipython_display_(self, **kwargs: Any) -> None:
         self._displays.append(display(self._repr_mimebundle_(), raw=True, display_id=True))
@@ -343,7 +342,7 @@ class CKAExplorer(widgets.VBox):
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         bundle = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}
         if self.result is not None:
-            bundle["image/png"] = base64.b64encode(picture.png(self._picture())).decode("ascii")
+            bundle["image/png"] = base64.b64encode(picture.png(self._drawing)).decode("ascii")
         return bundle
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from threading import RLock
 from typing import Any
 
 import ipywidgets as widgets
-
-Lock = type(RLock())
 
 
 def serialise(root: widgets.Widget, lock: Any) -> None:
