@@ -27,11 +27,11 @@ def simulation() -> ModuleType:
 
 @pytest.mark.parametrize("number", range(4))
 def test_intervals_cover(simulation: ModuleType, number: int) -> None:
-    """250 runs tell a share of 95% to 1.5 points or so: cells of a run go together."""
+    """150 runs tell a share of 95% to 2 points or so: cells of a run go together."""
     setting = simulation.QUICK[number]
-    found = simulation.simulate(setting, runs=250, seed=number)
+    found = simulation.simulate(setting, runs=150, seed=number)
     for kind in ("pairs", "means"):
-        assert 0.92 - 0.015 <= found.student[kind] <= 0.98, (setting, found)
+        assert 0.90 <= found.student[kind] <= 0.98, (setting, found)
     if setting.stop_at_stderr is not None:
         assert found.blocks < setting.blocks
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -120,6 +122,18 @@ def test_what_cannot_be_drawn(options: dict[str, Any], message: str) -> None:
     given: dict[str, Any] = {"row_labels": ["a", "b"], "col_labels": ["c"], **options}
     with pytest.raises(ValueError, match=message):
         draw(np.zeros((2, 1)), **given)
+
+
+def test_drawing_a_saved_result_needs_no_torch(result: CKAResult, tmp_path: Any) -> None:
+    result.save(tmp_path / "run")
+    script = f"""
+import sys
+sys.modules["torch"] = None
+import cka_widget as cw
+cw.load({str(tmp_path / "run")!r}).plot().figure.savefig({str(tmp_path / "run.png")!r})
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert (tmp_path / "run.png").exists()
 
 
 def test_to_dict_has_the_keys_of_torch_cka(result: CKAResult) -> None:

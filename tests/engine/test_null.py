@@ -10,7 +10,6 @@ import torch
 import zoo
 from checks import run
 from oracles import hsic_song, linear_gram, rbf_gram
-from scipy import stats
 from torch import nn
 
 from cka_widget.engine.intervals import student_quantile
@@ -57,7 +56,8 @@ def test_unrelated_features_vary_as_the_null_says(width: int) -> None:
     p = [p_values(r, "a", "a").loc["left", "right"] for r in results]
     assert np.mean(np.less(p, 0.05)) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
     if width == 1:  # there the chi-square is no bound but the shape
-        assert stats.kstest(p, "uniform").pvalue > 1e-3
+        distance = np.abs(np.sort(p) - np.linspace(0, 1, len(p))).max()
+        assert distance < 1.95 / np.sqrt(len(p))  # Kolmogorov and Smirnov's test at 0.001
 
 
 def test_what_is_above_chance() -> None:
@@ -92,10 +92,20 @@ def test_the_biased_estimator_has_no_such_null() -> None:
         result.null("a", "a")
 
 
-@pytest.mark.parametrize("df", [4, 5, 9, 30, 1000])
-@pytest.mark.parametrize("p", [0.9, 0.975, 0.98])
-def test_quantiles_of_student(p: float, df: int) -> None:
-    assert student_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-3)
+@pytest.mark.parametrize(
+    ("p", "df", "table"),
+    [
+        (0.9, 4, 1.5332),
+        (0.975, 4, 2.7764),
+        (0.975, 5, 2.5706),
+        (0.975, 9, 2.2622),
+        (0.975, 30, 2.0423),
+        (0.975, 1000, 1.9623),
+        (0.995, 10, 3.1693),
+    ],
+)
+def test_quantiles_of_student(p: float, df: int, table: float) -> None:
+    assert student_quantile(p, df) == pytest.approx(table, rel=1e-3)
 
 
 def test_intervals_hold_the_value_and_narrow() -> None:
@@ -104,7 +114,7 @@ def test_intervals_hold_the_value_and_narrow() -> None:
     value, stderr = result.matrix("a", "b"), result.stderr("a", "b")
     low, high = result.interval("a", "b")
     np.testing.assert_allclose((low + high) / 2, value)
-    np.testing.assert_allclose(high - value, stats.t.ppf(0.975, 9) * stderr, rtol=1e-3)
+    np.testing.assert_allclose(high - value, 2.2622 * stderr, rtol=1e-3)
     wide = result.interval("a", "b", level=0.99)
     assert (wide[0] < low).all(axis=None)
     assert run(models, zoo.vectors(64)).interval("a", "b")[0].isna().all(axis=None)

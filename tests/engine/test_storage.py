@@ -94,7 +94,6 @@ result.matrix(a, b), result.stderr(a, b), result.to_frame(), result.to_dict()
 result.particles(a, a, row="0", col="2")
 result.merge(result).save({str(tmp_path / "twice")!r})
 cw.concat([result, result])
-result.plot()
 print(result.matrix(a, b).iat[0, 0])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -233,12 +232,11 @@ def test_concat_knows_what_was_never_computed_together() -> None:
     assert both.reasons("a") == [None, None, None]
 
 
-def test_a_concat_can_be_saved_drawn_and_merged(tmp_path: Path) -> None:
+def test_a_concat_can_be_saved_and_merged(tmp_path: Path) -> None:
     both = cw.concat(parts())
     both.save(tmp_path / "both")
     loaded = cw.load(tmp_path / "both")
     assert_equal(both, loaded)
-    loaded.plot("a", "b")
     twice = loaded.merge(both)
     assert twice.why("a", "b", "0", "4") == NEVER_TOGETHER
     np.testing.assert_allclose(twice.matrix("a", "b"), both.matrix("a", "b"), atol=1e-12)
