@@ -1,13 +1,45 @@
-"""Results of several runs over the same data, side by side in one."""
+"""Results of several runs in one: over more data, or of more layers over the same data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from cka_widget.engine.result import CKAResult, ModelRows
+from cka_widget.engine.result import CKAResult
+from cka_widget.engine.rows import ModelRows
 from cka_widget.engine.sums import ARRAYS, HsicSums
+
+
+def merge(first: CKAResult, second: CKAResult) -> CKAResult:
+    """The same layers over more data; a new result, both inputs untouched.
+
+    Raises:
+        ValueError: the layers, particles, kernels or estimators differ.
+    """
+    mine = [(m.name, m.layers, m.n_particles) for m in first.rows]
+    if mine != [(m.name, m.layers, m.n_particles) for m in second.rows]:
+        raise ValueError("merge needs the same models, particles and layers in both results")
+    first.require_same_options(second, "merge")
+    warnings = first.warnings + second.warnings
+    if first.provenance.get("sigma") != second.provenance.get("sigma"):
+        warnings += (
+            "The merged results set their RBF bandwidths by different first batches: the scores "
+            "average slightly different kernels.",
+        )
+    seconds = [r.provenance.get("seconds", 0.0) for r in (first, second)]
+    reasons = zip(first.row_reasons, second.row_reasons, strict=True)
+    return replace(
+        first,
+        sums=first.sums.merge(second.sums),
+        pooled=first.pooled.merge(second.pooled) if first.pooled and second.pooled else None,
+        row_reasons=tuple(a or b for a, b in reasons),
+        samples=first.samples + second.samples,
+        batches=first.batches + second.batches,
+        warnings=tuple(dict.fromkeys(warnings)),
+        provenance={**first.provenance, "seconds": sum(seconds)},
+    )
 
 
 def concat(results: Sequence[CKAResult]) -> CKAResult:

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from cka_widget.engine import intervals, null
+from cka_widget.engine.rows import ModelRows, RowIndex
 from cka_widget.engine.sums import MIN_BLOCKS, Array, HsicSums
 
 NEVER_TOGETHER = "never computed together"
-
-
-@dataclass(frozen=True)
-class ModelRows:
-    """The rows of one model: `layers` for every one of its particles.
-
-    `aliases` maps further names of a layer (a container's last child) to the layer's label;
-    `skipped` maps modules that gave no row to the reason.
-    """
-
-    name: str
-    layers: tuple[str, ...]
-    n_particles: int = 1
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    skipped: Mapping[str, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.layers) * self.n_particles
 
 
 @dataclass(frozen=True)
@@ -75,11 +57,11 @@ class CKAResult:
 
     def layers(self, model: str) -> list[str]:
         """Labels of a model's layers, in order."""
-        return list(self._model(model).layers)
+        return list(self._index.model(model).layers)
 
     def n_particles(self, model: str) -> int:
         """Number of particles; 1 for a single model."""
-        return self._model(model).n_particles
+        return self._index.model(model).n_particles
 
     def matrix(self, row_model: str, col_model: str) -> pd.DataFrame:
         """CKA, layers x layers; the mean over particle pairs of ensembles.
@@ -92,15 +74,17 @@ class CKAResult:
 
     def mean_over_pairs(self, full: Array, row_model: str, col_model: str) -> pd.DataFrame:
         """Something of all pairs of rows (R, R) as `matrix` shows it, layers x layers."""
-        mean = self._pairs(full, row_model, col_model).mean(axis=0)
+        mean = self._index.pairs(full, row_model, col_model).mean(axis=0)
         return self._frame(mean, row_model, col_model)
 
     def stderr(self, row_model: str, col_model: str) -> pd.DataFrame:
         """Standard error of `matrix`, layers x layers; NaN under 5 blocks."""
         if self.n_particles(row_model) == self.n_particles(col_model) == 1:
-            values = self._pairs(self._stderr, row_model, col_model)[0]
+            values = self._index.pairs(self._stderr, row_model, col_model)[0]
         else:
-            values = self._pooled_stderr[np.ix_(self._groups(row_model), self._groups(col_model))]
+            values = self._pooled_stderr[
+                self._index.layers_of(row_model), self._index.layers_of(col_model)
+            ]
         return self._frame(values, row_model, col_model).where(
             self.matrix(row_model, col_model).notna()
         )
@@ -121,7 +105,7 @@ class CKAResult:
 
     def spread(self, row_model: str, col_model: str) -> pd.DataFrame:
         """Standard deviation over particle pairs, layers x layers; NaN where there is one pair."""
-        pairs = self._pairs(self._cka, row_model, col_model)
+        pairs = self._index.pairs(self._cka, row_model, col_model)
         values = pairs.std(axis=0, ddof=1) if len(pairs) > 1 else np.full(pairs.shape[1:], np.nan)
         return self._frame(values, row_model, col_model)
 
@@ -137,8 +121,8 @@ class CKAResult:
 
     def reasons(self, model: str) -> list[str | None]:
         """For every layer why it is undefined, or None; a particle is named where only it is."""
-        rows = self._model(model)
-        table = np.array(self._reasons, dtype=object)[self._slice(model)]
+        rows = self._index.model(model)
+        table = np.array(self._reasons, dtype=object)[self._index.of(model)]
         found: list[str | None] = []
         for column in table.reshape(rows.n_particles, len(rows.layers)).T:
             bad = [(p, r) for p, r in enumerate(column) if r]
@@ -152,7 +136,7 @@ class CKAResult:
 
     def why(self, row_model: str, col_model: str, row: str, col: str) -> str | None:
         """Why a cell is undefined, or None where it has a value."""
-        r, c = self._layer(row_model, row), self._layer(col_model, col)
+        r, c = self._index.layer(row_model, row), self._index.layer(col_model, col)
         if not np.isnan(self.matrix(row_model, col_model).iat[r, c]):
             return None
         for model, index, label in ((row_model, r, row), (col_model, c, col)):
@@ -200,28 +184,10 @@ class CKAResult:
         return to_html(self, path, **how)
 
     def merge(self, other: CKAResult) -> CKAResult:
-        """The same layers over more data; a new result.
+        """The same layers over more data; a new result. See `combine.merge`."""
+        from cka_widget.engine.combine import merge
 
-        Raises:
-            ValueError: the layers, particles, kernels or estimators differ.
-        """
-        mine = [(m.name, m.layers, m.n_particles) for m in self.rows]
-        if mine != [(m.name, m.layers, m.n_particles) for m in other.rows]:
-            raise ValueError("merge needs the same models, particles and layers in both results")
-        self.require_same_options(other, "merge")
-        seconds = [r.provenance.get("seconds", 0.0) for r in (self, other)]
-        return replace(
-            self,
-            sums=self.sums.merge(other.sums),
-            pooled=self.pooled.merge(other.pooled) if self.pooled and other.pooled else None,
-            row_reasons=tuple(
-                a or b for a, b in zip(self.row_reasons, other.row_reasons, strict=True)
-            ),
-            samples=self.samples + other.samples,
-            batches=self.batches + other.batches,
-            warnings=tuple(dict.fromkeys(self.warnings + other.warnings)),
-            provenance={**self.provenance, "seconds": sum(seconds)},
-        )
+        return merge(self, other)
 
     def require_same_options(self, other: CKAResult, action: str) -> None:
         """Raises ValueError where the two were computed differently."""
@@ -242,6 +208,10 @@ class CKAResult:
         found = [self.stderr(a, b).to_numpy() for a, b in pairs]
         found = [f[~np.isnan(f)] for f in found]
         return max((float(f.max()) for f in found if f.size), default=float("nan"))
+
+    @cached_property
+    def _index(self) -> RowIndex:
+        return RowIndex(self.rows)
 
     @cached_property
     def _cka(self) -> Array:
@@ -275,56 +245,6 @@ class CKAResult:
                 found[row] = "too few samples: its self-similarity is not above zero"
         return found
 
-    def _model(self, name: str) -> ModelRows:
-        for m in self.rows:
-            if m.name == name:
-                return m
-        raise KeyError(f'no model "{name}" in this result; it has {", ".join(self.models)}')
-
-    def _layer(self, model: str, layer: str) -> int:
-        rows = self._model(model)
-        layer = rows.aliases.get(layer, layer)
-        if layer in rows.layers:
-            return rows.layers.index(layer)
-        reason = rows.skipped.get(layer)
-        raise KeyError(
-            f'no layer "{layer}" of model "{model}" in this result' + (f": {reason}" * bool(reason))
-        )
-
-    def _slice(self, model: str) -> slice:
-        start = 0
-        for m in self.rows:
-            if m.name == model:
-                return slice(start, start + len(m))
-            start += len(m)
-        raise KeyError(model)
-
-    def _groups(self, model: str) -> npt.NDArray[np.int64]:
-        start = 0
-        for m in self.rows:
-            if m.name == model:
-                break
-            start += len(m.layers)
-        return np.arange(start, start + len(self._model(model).layers))
-
-    def _blocks_of(self, full: Array, row_model: str, col_model: str) -> Array:
-        """(P, Q, layers, layers)."""
-        a, b = self._model(row_model), self._model(col_model)
-        block = full[self._slice(row_model), self._slice(col_model)]
-        shape = (a.n_particles, len(a.layers), b.n_particles, len(b.layers))
-        blocks: Array = block.reshape(shape).transpose(0, 2, 1, 3)
-        return blocks
-
-    def _pairs(self, full: Array, row_model: str, col_model: str) -> Array:
-        """Particle pairs that count, (pairs, layers, layers)."""
-        blocks = self._blocks_of(full, row_model, col_model)
-        p, q = blocks.shape[:2]
-        keep = np.ones((p, q), dtype=bool)
-        if row_model == col_model and p > 1:
-            np.fill_diagonal(keep, False)
-        pairs: Array = blocks[keep]
-        return pairs
-
     def _frame(self, values: Array, row_model: str, col_model: str) -> pd.DataFrame:
         index = pd.Index(self.layers(row_model), name=row_model)
         columns = pd.Index(self.layers(col_model), name=col_model)
@@ -333,8 +253,8 @@ class CKAResult:
     def _particle_frame(
         self, full: Array, row_model: str, col_model: str, row: str, col: str
     ) -> pd.DataFrame:
-        r, c = self._layer(row_model, row), self._layer(col_model, col)
-        values = self._blocks_of(full, row_model, col_model)[:, :, r, c]
+        r, c = self._index.layer(row_model, row), self._index.layer(col_model, col)
+        values = self._index.blocks(full, row_model, col_model)[:, :, r, c]
         index = pd.RangeIndex(values.shape[0], name=row_model)
         return pd.DataFrame(values, index, pd.RangeIndex(values.shape[1], name=col_model))
 

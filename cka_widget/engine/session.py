@@ -55,6 +55,7 @@ class Session:
             "hsic_batch_size": hsic_batch_size,
             "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "custom"),
             "device": str(self.device),
+            "dtype": "float32",
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
@@ -228,8 +229,15 @@ class Session:
             samples=self.samples,
             batches=self.batches,
             warnings=tuple(self._diagnostics.warnings() + self._table.warnings() + self._notes),
-            provenance={**self._provenance, "seconds": seconds},
+            provenance={**self._provenance, "sigma": self._sigma(), "seconds": seconds},
         )
+
+    def _sigma(self) -> list[float | None] | None:
+        """Bandwidth of the RBF kernel for every row of the result."""
+        if self._kernel.name != "rbf" or self._table is None:
+            return None
+        rows = self._stack.rows
+        return [rows[row].sigma if row >= 0 else None for row in self._table.order]
 
     def good_enough(self, stderr: float) -> bool:
         """No cell's standard error is above this."""

@@ -11,7 +11,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from cka_widget.engine.result import CKAResult, ModelRows
+from cka_widget.engine.result import CKAResult
+from cka_widget.engine.rows import ModelRows
 from cka_widget.engine.sums import ARRAYS, HsicSums
 
 VERSION = 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cka_widget.engine.capture import Capture, Entry
 from cka_widget.engine.layers import split_call
 from cka_widget.engine.particles import Pass
-from cka_widget.engine.result import ModelRows
+from cka_widget.engine.rows import ModelRows
 
 NEVER_RAN = "never ran"
 SOMETIMES = "did not run in every batch"
