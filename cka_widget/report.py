@@ -71,14 +71,13 @@ def to_html(
     """
     from cka_widget import __version__
 
-    title = f"CKA: {' against '.join(result.models)}" if title is None else title
     heatmap, script, style = _shared(_built("heatmap.js")), _built("page.js"), _built("page.css")
     page = _PAGE.format(
         policy=_policy(heatmap, script),
         version=__version__,
-        title=escape(title),
+        title=escape(title or f"CKA: {' against '.join(result.models)}"),
         style=style,
-        data=_json(_data(result, title, info or {}, max_particle_bytes)),
+        data=_json(_data(result, title or "CKA", info or {}, max_particle_bytes)),
         heatmap=heatmap,
         script=script,
     )
@@ -206,7 +205,7 @@ def _footnote(result: CKAResult) -> list[str]:
     if bandwidth is not None:
         parts.append(f"RBF bandwidth {bandwidth:g} × median distance")
     if known.get("reduce"):
-        parts.append(f'features: "{known["reduce"]}"')
+        parts.append(f"features: {known['reduce']}")
     parts.append(f"{result.blocks:,} HSIC blocks")
     parts += [f"{name} {known[name]}" for name in ("torch", "python") if known.get(name)]
     return [*parts, f"cka_widget {__version__}"]

@@ -13,15 +13,16 @@ import { h } from "./shared/dom.ts";
 import { onChange } from "./shared/model.ts";
 
 const VALUE_NAMES = { mean: "CKA", spread: "spread", stderr: "standard error" };
-/** Below this width the number of rows decides the height alone. */
+/** Below the first width rows are lower; above the second the drill-down stands beside the heatmap. */
 const NARROW = 640;
+const WIDE = 900;
 
 /** Fills `root` with the heatmap, its controls and the drill-down of a result. */
 export function start(root: HTMLElement, report: Report): void {
   const { models } = report;
   const short = distinct(models.map((m) => m.name));
   const choice: Choice = {
-    metric: "mean", row: 0, col: models.length - 1, best: false, ofData: false, colormap: "magma", origin: "top",
+    metric: "mean", row: 0, col: models.length - 1, best: false, ofData: false, colormap: "magma",
   };
   let selected: CellKey | null = null;
   let placing = false;
@@ -71,7 +72,15 @@ export function start(root: HTMLElement, report: Report): void {
     note.textContent = legend(report, values, row, col);
     pin();
   };
+  const fit = () => {
+    const rows = models[choice.row].layers.length;
+    const least = root.clientWidth < NARROW ? 26 * rows + 130 : 34 * rows + 130;
+    // Few rows on a wide page may grow with the window.
+    const most = Math.min(54 * rows + 130, window.innerHeight - 190);
+    map.set("height", Math.max(Math.min(Math.max(least, 300), 640), root.clientWidth > WIDE ? most : 0));
+  };
   const changed = () => {
+    fit();
     draw();
     if (selected) drill.show(selected);
   };
@@ -100,11 +109,8 @@ export function start(root: HTMLElement, report: Report): void {
     const [r, c] = map.get("selected");
     select(r === undefined ? null : { row: { model: choice.row, layer: r }, col: { model: choice.col, layer: c } });
   }, new AbortController().signal);
-  const fit = () => {
-    const rows = models[choice.row].layers.length;
-    map.set("height", root.clientWidth < NARROW ? 0 : Math.min(Math.max(34 * rows + 130, 360), 640));
-  };
-  new ResizeObserver(fit).observe(root);
+  addEventListener("resize", fit);
+  fit();
   draw();
   drill.show(null);
 }

@@ -12,7 +12,7 @@ export function header(report: Report, row: number, col: number, tone: (model: n
     return h("span", { class: `cka-model cka-${tone(model)}` }, h("span", {}, text));
   };
   const other = row === col ? h("span", { class: "cka-muted" }, "itself") : chip(col);
-  return [h("h1", {}, "CKA"), chip(row), h("span", { class: "cka-muted" }, "against"), other];
+  return [h("h1", {}, report.text.title), chip(row), h("span", { class: "cka-muted" }, "against"), other];
 }
 
 /** Samples, batches, largest error bar of the shown matrix; device and estimator. */

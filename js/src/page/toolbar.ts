@@ -12,7 +12,6 @@ export interface Choice {
   best: boolean;
   ofData: boolean;
   colormap: string;
-  origin: string;
 }
 
 const METRICS: Record<Metric, [label: string, title: string]> = {
@@ -48,11 +47,12 @@ export function toolbar(report: Report, short: readonly string[], choice: Choice
   const best = h("input", { type: "checkbox" });
   best.addEventListener("change", () => pick({ best: best.checked }));
   const maps = ["magma", "cividis", "viridis"].map((name) => [name, name] as const);
-  parts.push(
-    h("label", { class: "cka-push" }, best, "best match per row"),
-    list("range", [["0–1", ""], ["of the data", "data"]], "", (v) => pick({ ofData: v !== "" })),
+  const looks = [
+    h("label", {}, best, "best match per row"),
+    list("range", [["0–1", ""], ["data", "data"]], "", (v) => pick({ ofData: v !== "" })),
     list("colours", maps, choice.colormap, (colormap) => pick({ colormap })),
-  );
+  ];
+  parts.push(h("div", { class: "cka-push" }, ...looks));
   return h("div", { class: "cka-toolbar" }, ...parts);
 }
 
