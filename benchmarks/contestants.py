@@ -149,7 +149,8 @@ def _fork(checkout: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         "torch_cka_fork", package / "cka.py", submodule_search_locations=[str(package)]
     )
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["torch_cka_fork"] = module
     spec.loader.exec_module(module)
