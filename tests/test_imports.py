@@ -37,15 +37,17 @@ ENGINE = {
     "batches": set(),
     "intervals": set(),
     "null": {"sums"},
-    "result": {"sums", "intervals", "null"},
-    "combine": {"result", "sums"},
-    "storage": {"result", "sums"},
+    "rows": {"sums"},
+    "result": {"rows", "sums", "intervals", "null"},
+    "combine": {"result", "rows", "sums"},
+    "storage": {"result", "rows", "sums"},
 }
 # Methods of the result that forward to what is loaded when they are called.
 LAZY = {
     "cka_widget.engine.result imports cka_widget.plotting.plot",
     "cka_widget.engine.result imports cka_widget.report.to_html",
     "cka_widget.engine.result imports cka_widget.engine.storage.save",
+    "cka_widget.engine.result imports cka_widget.engine.combine.merge",
 }
 VIEWS = ("picker", "heatmap", "drilldown")
 
