@@ -79,15 +79,7 @@ class CKAResult:
 
     def stderr(self, row_model: str, col_model: str) -> pd.DataFrame:
         """Standard error of `matrix`, layers x layers; NaN under 5 blocks."""
-        if self.n_particles(row_model) == self.n_particles(col_model) == 1:
-            values = self._index.pairs(self._stderr, row_model, col_model)[0]
-        else:
-            values = self._pooled_stderr[
-                self._index.layers_of(row_model), self._index.layers_of(col_model)
-            ]
-        return self._frame(values, row_model, col_model).where(
-            self.matrix(row_model, col_model).notna()
-        )
+        return self._frame(self._shown_stderr(row_model, col_model), row_model, col_model)
 
     def interval(
         self, row_model: str, col_model: str, level: float = 0.95
@@ -205,9 +197,19 @@ class CKAResult:
     def worst_stderr(self) -> float:
         """Largest standard error of any shown cell; NaN while there is none."""
         pairs = itertools.combinations_with_replacement(self.models, 2)
-        found = [self.stderr(a, b).to_numpy() for a, b in pairs]
+        found = [self._shown_stderr(a, b) for a, b in pairs]
         found = [f[~np.isnan(f)] for f in found]
         return max((float(f.max()) for f in found if f.size), default=float("nan"))
+
+    def _shown_stderr(self, row_model: str, col_model: str) -> Array:
+        if self.n_particles(row_model) == self.n_particles(col_model) == 1:
+            values = self._index.pairs(self._stderr, row_model, col_model)[0]
+        else:
+            values = self._pooled_stderr[
+                self._index.layers_of(row_model), self._index.layers_of(col_model)
+            ]
+        undefined = np.isnan(self._index.pairs(self._cka, row_model, col_model).mean(axis=0))
+        return np.where(undefined, np.nan, values)
 
     @cached_property
     def _index(self) -> RowIndex:
