@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cka_widget.engine.compare import compare  # noqa: E402
+from cka_widget.engine.compare import compare
 
 Models = dict[str, nn.Module | list[nn.Module]]
 
@@ -106,9 +106,10 @@ def kernels(call: Callable[[], object]) -> tuple[float, float]:
     busy = products = 0.0
     for event in profile.key_averages():
         seconds = event.self_device_time_total / 1e6
-        busy += seconds
-        if any(word in event.key for word in ("aten::mm", "addmm", "bmm")):
-            products += seconds
+        if event.device_type is torch.autograd.DeviceType.CUDA:
+            busy += seconds  # a kernel or a copy
+        elif event.key in ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"):
+            products += seconds  # what the operator launched; linear layers count too
     return busy, products
 
 
