@@ -35,11 +35,16 @@ export function panel(report: Report, names: () => Names, select: (key: CellKey)
   render({ model, el: matrix });
   let shown: CellKey | null = null;
   let drawn = 0;
+  let open = false;
 
   const charts = () => {
     rest.replaceChildren();
-    drawn = el.clientWidth;
-    if (shown) rest.append(...below(report, cellData(report, shown), names(), rest.clientWidth, select));
+    drawn = rest.clientWidth;
+    // While the page is hidden there is no width; its return is a change of size.
+    if (shown && drawn) rest.append(...below(report, cellData(report, shown), names(), drawn, select));
+    const table = rest.querySelector("details");
+    if (table) table.open = open;
+    table?.addEventListener("toggle", () => (open = table.open));
   };
   const show = (key: CellKey | null) => {
     shown = key;
@@ -53,8 +58,8 @@ export function panel(report: Report, names: () => Names, select: (key: CellKey)
     charts();
   };
   new ResizeObserver(() => {
-    if (shown && el.clientWidth !== drawn) charts();
-  }).observe(el);
+    if (shown && rest.clientWidth !== drawn) charts();
+  }).observe(rest);
   return { el, show, theme: (name) => model.set("theme", name) };
 }
 
