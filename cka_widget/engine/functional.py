@@ -115,10 +115,13 @@ class MinibatchCKA:
             )
         for row, x in enumerate(rows.values()):
             self._stack.put(row, x)
-        for row in self._stack.settle():
-            self._stack.put(row, list(rows.values())[row])
-            self._stack.settle()
         self._acc.update(self._stack)
+        if self._stack.suspects:
+            again = sorted(self._stack.suspects)
+            self._acc.update(self._stack, sign=-1)
+            for row in again:
+                self._stack.put(row, list(rows.values())[row])
+            self._acc.update(self._stack)
 
     def merge_state(self, others: Iterable[MinibatchCKA]) -> None:
         """Add what other accumulators saw; they stay as they are.

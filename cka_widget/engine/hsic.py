@@ -20,15 +20,16 @@ class Sums:
             torch.zeros(rows, rows, dtype=torch.float64, device=device) for _ in range(4)
         )
 
-    def add(self, h: Tensor, d: Tensor, n: int) -> None:
+    def add(self, h: Tensor, d: Tensor, n: int, sign: int = 1) -> None:
         """Add blocks of n samples: HSICs h (blocks, R, R), self-HSICs d (blocks, R)."""
-        self.weight += n * len(h)
-        self.blocks += len(h)
-        self.h.add_(h.sum(0), alpha=n)
-        self.d.add_(d.sum(0), alpha=n)
-        self.hh.add_(h.square().sum(0), alpha=n**2)
-        self.hd.add_((h * d[:, :, None]).sum(0), alpha=n**2)
-        self.dd.addmm_(d.mT, d, alpha=n**2)
+        once, square = sign * n, sign * n**2
+        self.weight += once * len(h)
+        self.blocks += sign * len(h)
+        self.h.add_(h.sum(0), alpha=once)
+        self.d.add_(d.sum(0), alpha=once)
+        self.hh.add_(h.square().sum(0), alpha=square)
+        self.hd.add_((h * d[:, :, None]).sum(0), alpha=square)
+        self.dd.addmm_(d.mT, d, alpha=square)
 
     def on_host(self) -> HsicSums:
         """A copy in numpy."""
@@ -71,14 +72,14 @@ class HsicAccumulator:
             self.pooled = Sums(n_groups, self._device)
             self._pairs = self._by_group(self._counts)
 
-    def update(self, stack: GramStack) -> None:
-        """Add the blocks of the stack's batch."""
+    def update(self, stack: GramStack, sign: int = 1) -> None:
+        """Add the blocks of the stack's batch, or take them away (sign -1)."""
         for h, n in stack.products():
             h = h.to(self._device)
             d = h.diagonal(dim1=-2, dim2=-1)
-            self.rows.add(h, d, n)
+            self.rows.add(h, d, n, sign)
             if self.pooled is not None:
-                self.pooled.add(*self._pool(h, d, stack.alphas().to(self._device)), n)
+                self.pooled.add(*self._pool(h, d, stack.alphas().to(self._device)), n, sign)
 
     def _pool(self, h: Tensor, d: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         square = torch.zeros_like(self._size).index_add_(0, self._groups, alpha.square())

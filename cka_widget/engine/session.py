@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows, to_device
+from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
@@ -120,10 +121,25 @@ class Session:
             CompareError: a model failed; the sums hold all batches before this one.
         """
         n = self._count(next(iter(batches.values())))
+        if self._table is None:
+            self._check_memory(n)
         self._take(batches, n)
         self.batches += 1
         self.samples += n if n >= self._kernel.min_samples else 0
         self._diagnostics.observe(list({id(b): b for b in batches.values()}.values()), n)
+
+    def _check_memory(self, n: int) -> None:
+        """Raises CompareError before the first pass where the rows cannot fit."""
+        rows = sum(len(choice.modules) for _, choice in self._passes)
+        size = (n, self._hsic_batch_size, self._kernel.min_samples)
+        memory = memory_of(self.device)
+        if bytes_needed(rows, *size) <= memory:
+            return
+        raise CompareError(
+            f"{rows:,} rows (layers times particles) at batches of {n} samples need "
+            f"{bytes_needed(rows, *size) / 1e9:.1f} GB and {self.device} has {memory / 1e9:.1f}: "
+            f"choose at most {rows_that_fit(memory, *size):,} rows, or a smaller hsic_batch_size"
+        )
 
     def _take(self, batches: Mapping[str, Any], n: int) -> None:
         """Run the batch, in equal pieces where it does not fit the device's memory."""
@@ -172,19 +188,20 @@ class Session:
                     table.groups, table.owners, table.n_groups, self.device
                 )
             if blocks:
-                self._settle(moved, batches, n)
                 self._table.note_missing(self._stack.missing())
                 self._sums.update(self._stack)
+                if self._stack.suspects:
+                    self._run_again(moved, batches, n)
 
-    def _settle(self, moved: Mapping[int, Any], batches: Mapping[str, Any], n: int) -> None:
-        """Run passes anew whose features' mean has jumped since their first batch; rare."""
-        again = set(self._stack.settle())
-        if not again:
-            return
+    def _run_again(self, moved: Mapping[int, Any], batches: Mapping[str, Any], n: int) -> None:
+        """Passes in which a layer's mean has jumped since its first batch; rare."""
+        assert self._sums is not None
+        again = set(self._stack.suspects)
+        self._sums.update(self._stack, sign=-1)
         for run, capture in self._captures:
             if again & {row for entry in capture.entries.values() for row in entry.rows}:
                 self._run(run, capture, moved[id(batches[run.model])], n)
-        self._stack.settle()
+        self._sums.update(self._stack)
 
     def _count(self, batch: Any) -> int:
         n = count(batch)

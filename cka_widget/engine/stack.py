@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,10 @@ _CENTRE_GRAM_ABOVE = 4.0
 _CENTRE_FEATURES_ABOVE = 100.0
 # and above this one a Gram of features that were not is formed anew.
 _FORM_AGAIN_ABOVE = 500.0
+
+
+# Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams.
+_PAIRS_TOGETHER = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class _Row:
 
 
 class GramStack:
-    """Slots for R rows; `put` fills one, `settle` and `products` multiply all pairs.
+    """Slots for R rows; `put` fills one, `products` multiplies all pairs.
 
     One buffer serves all batches: memory R x blocks x m^2 numbers, whatever the features' size.
     """
@@ -111,7 +116,7 @@ class GramStack:
         self._capacity = capacity
         self._buffer = torch.empty(0, 0, dtype=dtype, device=device)
         self._slots: dict[int, Slots] = {}
-        self._products: list[tuple[Tensor, int]] = []
+        self.suspects: set[int] = set()
 
     def begin(self, n: int) -> int:
         """Start a batch of n samples; returns its number of blocks, 0 when n is too small."""
@@ -157,53 +162,53 @@ class GramStack:
         """Rows that got nothing since `begin`."""
         return [row for row, filled in enumerate(self._filled) if not filled]
 
-    def settle(self) -> list[int]:
-        """Multiply all pairs; returns the rows that must be `put` once more.
+    def products(self) -> Iterator[tuple[Tensor, int]]:
+        """HSIC of all pairs of rows, a few blocks at a time: (blocks, R, R) float64, block size.
 
-        Those are rows whose features' mean has grown so large since their first batch that
-        their float32 Gram lost its digits; they will be centred. Then settle again.
+        Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Rows that were not
+        filled since `begin` are NaN. When all are drawn, `suspects` are the rows whose features'
+        mean has grown so large since their first batch that their float32 Grams lost their
+        digits: `put` them once more, they will be centred, and draw the products again.
         """
         for row in self.missing():
             self._buffer[row].fill_(math.nan)
-        again: set[int] = set()
         uncentred = [not row.centre_features for row in self.rows]
-        self._products = []
+        self.suspects.clear()
+        together = max(1, _PAIRS_TOGETHER // max(1, len(self.rows)) ** 2)
         for s in self.segments:
-            product, rho = self._multiply(s)
-            worst = rho.tolist()
-            cancelled = [row for row, r in enumerate(worst) if r > _CENTRE_GRAM_ABOVE]
-            large = [
-                row for row in cancelled if worst[row] > _CENTRE_FEATURES_ABOVE and uncentred[row]
-            ]
-            again |= {row for row in large if worst[row] > _FORM_AGAIN_ABOVE}
-            if any(not self.rows[row].centre_gram for row in cancelled):
-                for row in cancelled:
-                    self.rows[row].centre_gram = True
-                product, _ = self._multiply(s)
-            self._products.append((product, s.size))
-            for row in large:
-                self.rows[row].centre_features = True
-        return sorted(again)
+            for first in range(0, s.blocks, together):
+                last = min(first + together, s.blocks)
+                product, rho = self._multiply(s, first, last)
+                if self._note(rho.tolist(), uncentred):
+                    product, _ = self._multiply(s, first, last)
+                yield product, s.size
 
-    def products(self) -> list[tuple[Tensor, int]]:
-        """HSIC of all pairs of rows: (blocks, R, R) float64 and the block size, per segment.
-
-        Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Rows that were not
-        filled since `begin` are NaN.
-        """
-        return self._products
+    def _note(self, rho: list[float], uncentred: list[bool]) -> bool:
+        """Remember which rows need more care; was one not centred that should have been?"""
+        found = False
+        for row, r in enumerate(rho):
+            if not r > _CENTRE_GRAM_ABOVE:
+                continue
+            state = self.rows[row]
+            found |= not state.centre_gram
+            state.centre_gram = True
+            if r > _CENTRE_FEATURES_ABOVE and uncentred[row]:
+                state.centre_features = True
+                if r > _FORM_AGAIN_ABOVE:
+                    self.suspects.add(row)
+        return found
 
     def alphas(self) -> Tensor:
         """1 / (mean energy of a sample) of every row in its first batch, float64 (R,)."""
         found = [row.alpha or 1.0 for row in self.rows]
         return torch.tensor(found, dtype=torch.float64, device=self.device)
 
-    def _multiply(self, s: Segment) -> tuple[Tensor, Tensor]:
-        """Products of one segment, and every row's rho (R,)."""
+    def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Products of some blocks of a segment, and every row's rho (R,)."""
         m = s.size
-        end = s.offset + s.blocks * m * m
-        flat = self._buffer[: len(self.rows), s.offset : end].view(-1, s.blocks, m * m)
-        stack = flat.view(-1, s.blocks, m, m)
+        start, end = s.offset + first * m * m, s.offset + last * m * m
+        flat = self._buffer[: len(self.rows), start:end].view(-1, last - first, m * m)
+        stack = flat.view(-1, last - first, m, m)
         scale = self.alphas().reciprocal()
         scale = scale[:, None] * scale
         flat = flat.transpose(0, 1)

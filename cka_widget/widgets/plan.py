@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
+from cka_widget.engine.budget import bytes_needed
 from cka_widget.widgets.format import count, duration, memory, plural
 
 OVERHEAD = 1.4
@@ -35,6 +35,7 @@ class Plan:
     layers: Mapping[str, int]
     particles: Mapping[str, int]
     samples: int | None
+    batch: int | None
     block: int | None
     seconds_a_sample: float | None
 
@@ -45,10 +46,8 @@ class Plan:
 
     @property
     def memory(self) -> float | None:
-        """float32 Grams of one block of samples, and four float64 sums for each pair of rows."""
-        if self.block is None:
-            return None
-        return 4 * self.rows * self.block**2 + 4 * 8 * self.rows**2
+        """Of the Grams of one batch and the sums of all pairs of rows."""
+        return None if self.batch is None else bytes_needed(self.rows, self.batch, self.block)
 
     @property
     def seconds(self) -> float | None:
@@ -56,12 +55,6 @@ class Plan:
         if self.samples is None or self.seconds_a_sample is None:
             return None
         return OVERHEAD * self.samples * self.seconds_a_sample
-
-
-def block_size(loader: Any, first_count: int | None, hsic_batch_size: int | None) -> int | None:
-    """Samples that share a Gram."""
-    batch = getattr(loader, "batch_size", None) or first_count
-    return min(batch, hsic_batch_size) if batch and hsic_batch_size else hsic_batch_size or batch
 
 
 def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -> str:

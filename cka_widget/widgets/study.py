@@ -15,7 +15,7 @@ from cka_widget.engine.particles import as_passes
 from cka_widget.engine.placement import pick_device
 from cka_widget.engine.streams import Stream
 from cka_widget.widgets.inputs import batch_for, look_at, peek, seconds_a_sample
-from cka_widget.widgets.plan import Plan, block_size
+from cka_widget.widgets.plan import Plan
 from cka_widget.widgets.shown import default_choice
 
 
@@ -65,7 +65,7 @@ class Study:
 
     def _look_at_costs(
         self, roots: Mapping[str, Any], first: Any, forward: Any, options: Mapping[str, Any]
-    ) -> tuple[int | None, int | None, float | None]:
+    ) -> tuple[int | None, int | None, int | None, float | None]:
         samples = None
         if isinstance(self.loader, Mapping) or hasattr(self.loader, "__len__"):
             samples = Stream(self.loader, self.names, options.get("max_batches")).total_samples
@@ -78,7 +78,8 @@ class Study:
         size = count(batch_for(first, self.names[0]))
         return (
             samples,
-            block_size(self.loader, size, options.get("hsic_batch_size")),
+            getattr(self.loader, "batch_size", None) or size,
+            options.get("hsic_batch_size"),
             sum(known) if len(known) == len(times) else None,
         )
 

@@ -9,7 +9,8 @@ import zoo
 from checks import run
 from torch import nn
 
-from cka_widget.engine import placement
+from cka_widget.engine import placement, session
+from cka_widget.engine.budget import bytes_needed, rows_that_fit
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning, CompareError
 
@@ -76,3 +77,31 @@ def test_particles_too_large_together_go_one_at_a_time(monkeypatch: pytest.Monke
     visit = [what for _, what in moves[:9]]
     assert visit == ["moved", "ran", "moved"] * 3
     assert [owner for owner, _ in moves[:9:3]] == [id(p) for p in particles]
+
+
+def test_rows_that_cannot_fit_are_told_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = zoo.Counting(zoo.mlp())
+    monkeypatch.setattr(session, "memory_of", lambda device: 1e5)
+    with pytest.raises(CompareError, match=r"rows .* at batches of 64 .* choose at most \d+ rows"):
+        run({"a": model}, zoo.vectors(64, batch=64))
+    assert model.sizes == []
+    run({"a": model}, zoo.vectors(64, batch=64), hsic_batch_size=8)
+
+
+@pytest.mark.parametrize(("n", "block"), [(64, None), (4096, 64), (66, 16)])
+def test_the_largest_number_of_rows(n: int, block: int | None) -> None:
+    memory = 24e9
+    rows = rows_that_fit(memory, n, block)
+    assert bytes_needed(rows, n, block) <= memory < bytes_needed(rows + 1, n, block)
+
+
+def test_a_thousand_layers_a_hundred_particles_and_large_batches() -> None:
+    """The buffers are what was promised, whatever the features' size."""
+    layers = [nn.Linear(8, 8) for _ in range(1000)]
+    deep = nn.Sequential(*(m for layer in layers for m in (layer, nn.LayerNorm(8))))
+    found = run({"a": deep}, zoo.vectors(4096, batch=4096), layers="*0", hsic_batch_size=64)
+    assert found.blocks == 64
+    many = run({"e": [nn.Linear(8, 4) for _ in range(100)]}, zoo.vectors(64, batch=32))
+    assert many.particles("e", "e", row="(output)", col="(output)").shape == (100, 100)
