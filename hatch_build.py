@@ -18,7 +18,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).resolve().parent
 STATIC = Path("cka_widget/static")
-EXPECTED = ("heatmap.js", "heatmap.css", "picker.js", "picker.css")
+PARTS = ("heatmap", "picker", "page")
+EXPECTED = tuple(f"{part}.{kind}" for part in PARTS for kind in ("js", "css"))
 
 
 class BuildError(SystemExit):

@@ -18,7 +18,12 @@ from torch import nn
 
 from cka_widget import report
 from cka_widget.engine.result import CKAResult
-from cka_widget.widgets.particle_stats import odd_ones_out
+from cka_widget.widgets.particle_stats import (
+    angular_distance,
+    classical_mds,
+    odd_ones_out,
+    similarity_order,
+)
 
 HOSTILE = '<img src=x onerror="alert(1)"></script><script>alert(2)</script><!--'
 
@@ -166,11 +171,17 @@ def test_one_line_when_the_scripts_are_not_built(
         result.to_html()
 
 
-def test_the_page_and_the_notebook_name_the_same_odd_particles() -> None:
-    """The page's own rule is held to the same table, in js/test/page.test.ts."""
-    cases = json.loads((Path(__file__).parent / "odd_particles.json").read_text())
+def test_the_page_and_the_notebook_say_the_same_of_particles() -> None:
+    """The page's own statistics are held to the same table, in js/test/page.test.ts."""
+    cases = json.loads((Path(__file__).parent / "particle_cases.json").read_text())
     for case in cases:
         stderr = None if case["stderr"] is None else np.array(case["stderr"], float)
-        found = odd_ones_out(np.array(case["scores"], float), same=case["same"], stderr=stderr)
+        scores, same = np.array(case["scores"], float), case["same"]
+        found = odd_ones_out(scores, same=same, stderr=stderr)
         assert [[odd.axis, odd.particle] for odd in found] == [o[:2] for o in case["odd"]]
         np.testing.assert_allclose([o[2:] for o in found], [o[2:] for o in case["odd"]], atol=1e-5)
+        judged = (scores + scores.T) / 2 if same else scores
+        assert list(similarity_order(judged, same=same)) == case["order"]
+        if case["map"]:
+            coords, _ = classical_mds(angular_distance(scores))
+            np.testing.assert_allclose(coords, np.array(case["map"], float), atol=1e-5)

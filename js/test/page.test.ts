@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { cellData, profile, reasonOf, within } from "../src/page/cell.ts";
 import { at, block, matrix, read } from "../src/page/data.ts";
+import { angles, classicalMds, eigen, similarityOrder } from "../src/page/mds.ts";
 import { localModel } from "../src/page/model.ts";
 import { oddOnesOut } from "../src/page/odd.ts";
 import { line, reach } from "../src/page/svg.ts";
@@ -14,6 +15,8 @@ type Cases = {
   scores: (number | null)[][];
   stderr: (number | null)[][] | null;
   odd: [string, number, number, number][];
+  order: [number[], number[]];
+  map: (number | null)[][] | null;
 }[];
 
 const base64 = (numbers: number[]) => Buffer.from(Float32Array.from(numbers).buffer).toString("base64");
@@ -46,14 +49,24 @@ const cell = (a: [number, number], b: [number, number]) => ({
 });
 const near = (found: number, expected: number) => assert.ok(Math.abs(found - expected) < 1e-5, `${found} is not ${expected}`);
 
-test("the rule of the odd one out is the one of the notebook", () => {
-  const cases = JSON.parse(readFileSync(new URL("../../tests/odd_particles.json", import.meta.url), "utf8")) as Cases;
-  const numbers = (table: (number | null)[][]) => table.map((row) => row.map((v) => v ?? NaN));
+const numbers = (table: (number | null)[][]) => table.map((row) => row.map((v) => v ?? NaN));
+
+test("odd ones, orders and maps are those of the notebook", () => {
+  const cases = JSON.parse(readFileSync(new URL("../../tests/particle_cases.json", import.meta.url), "utf8")) as Cases;
   assert.ok(cases.length > 15);
-  for (const { name, same, scores, stderr, odd } of cases) {
+  for (const { name, same, scores, stderr, odd, order, map } of cases) {
     const found = oddOnesOut(numbers(scores), same, stderr && numbers(stderr));
     assert.deepEqual(found.map((o) => [o.axis, o.particle]), odd.map((o) => o.slice(0, 2)), name);
     found.forEach((o, i) => [near(o.score, odd[i][2]), near(o.others, odd[i][3])]);
+    assert.deepEqual(similarityOrder(numbers(scores), same), order, name);
+    const coords = map && classicalMds(angles(numbers(scores)), 2);
+    // An axis may point either way where two of its ends are equally far out.
+    for (const k of coords ? [0, 1] : []) {
+      const [mine, theirs] = [coords!, numbers(map!)].map((points) => points.map((c) => c[k]));
+      const same = (sign: number) =>
+        mine.every((v, i) => Math.abs(sign * v - theirs[i]) < 1e-5 || (Number.isNaN(v) && Number.isNaN(theirs[i])));
+      assert.ok(same(1) || same(-1), `${name}: axis ${k}: ${mine} is not ${theirs}`);
+    }
   }
 });
 
@@ -130,6 +143,14 @@ test("words", () => {
   assert.deepEqual(distinct(["CNN", "deep CNN"]), ["CNN", "deep CNN"]);
   assert.deepEqual(distinct(["alone"]), ["alone"]);
   assert.deepEqual(distinct(["", "x"]), ["", "x"]);
+});
+
+test("eigenvectors solve the matrix", () => {
+  const m = [[4, 1, -2], [1, 3, 0], [-2, 0, -1]];
+  const { values, vectors } = eigen(m);
+  assert.ok(values[0] >= values[1] && values[1] >= values[2]);
+  near(values[0] + values[1] + values[2], 6);
+  vectors.forEach((v, k) => m.forEach((row, i) => near(row.reduce((sum, a, j) => sum + a * v[j], 0), values[k] * v[i])));
 });
 
 test("paths break where there is no value", () => {

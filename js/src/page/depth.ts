@@ -46,7 +46,7 @@ export function depthChart(along: Along, width: number, go: (layer: number) => v
     if (along.odd.includes(i)) chart.append(s("path", { class: "cka-odd-line", d: trace(values) }));
   });
   const first = along.odd.find((i) => profile.each[i]);
-  if (first !== undefined) chart.append(oddName(profile.each[first], `${along.short} #${first}`, x, y, width));
+  if (first !== undefined) chart.append(oddName(profile, first, `${along.short} #${first}`, x, y, width));
   const here = profile.mean[profile.moving.layer];
   if (Number.isFinite(here)) chart.append(s("circle", { class: "cka-here", cx: x(profile.moving.layer), cy: y(here), r: 5 }));
   const limit = Math.max(6, Math.floor((width - LEFT) / 2 / 7));
@@ -78,19 +78,41 @@ function bands({ mean, width }: Profile, x: (i: number) => number, y: (v: number
   return found;
 }
 
-/** The odd particle's name, where its line lies furthest below everything else on the right half. */
+/** The odd particle's name beside its line, where the fewest other lines are and the fall is deep. */
 function oddName(
-  values: readonly number[],
+  profile: Profile,
+  particle: number,
   name: string,
   x: (i: number) => number,
   y: (v: number) => number,
   width: number,
 ): SVGTextElement {
-  const known = values.map((v, i) => [v, i] as const).filter(([v]) => Number.isFinite(v));
-  const [v, i] = known[Math.round((known.length - 1) * 0.75)] ?? [0, 0];
-  const right = x(i) > width * 0.7;
-  const low = y(v) > HEIGHT * 0.8;
-  return s("text", {
-    class: "cka-odd-name", x: x(i) + (right ? -4 : 4), y: y(v) + (low ? -8 : 14), "text-anchor": right ? "end" : "start",
-  }, name);
+  const curves = [profile.mean, ...profile.each].map((values) => values.map(y));
+  const own = profile.each[particle].map(y);
+  const half = 3.4 * name.length;
+  let best = { score: -Infinity, cx: width / 2, cy: TOP + HEIGHT / 2 };
+  own.forEach((at, i) => {
+    const cx = Math.max(LEFT + half, Math.min(width - RIGHT - half, x(i)));
+    for (const cy of [at + 13, at - 13]) {
+      if (!(cy > TOP + 4 && cy < TOP + HEIGHT - 4)) continue;
+      const clear = Math.min(14, ...curves.map((curve) => clearance(curve, x, cx - half - 2, cx + half + 2, cy)));
+      const score = clear + (curves[0][i] < at ? Math.min(20, at - curves[0][i]) / 5 : 0);
+      if (score > best.score) best = { score, cx, cy };
+    }
+  });
+  return s("text", { class: "cka-odd-name", x: best.cx, y: best.cy + 4, "text-anchor": "middle" }, name);
+}
+
+/** How far a curve stays above or below a height between two places, in pixels. */
+function clearance(curve: readonly number[], x: (i: number) => number, from: number, to: number, height: number): number {
+  let least = Infinity;
+  for (let i = 0; i + 1 < curve.length; i++) {
+    const [a, b] = [x(i), x(i + 1)];
+    if (b < from || a > to) continue;
+    for (const at of [Math.max(a, from), (Math.max(a, from) + Math.min(b, to)) / 2, Math.min(b, to)]) {
+      const away = curve[i] + ((at - a) / (b - a)) * (curve[i + 1] - curve[i]) - height;
+      if (Number.isFinite(away)) least = Math.min(least, Math.abs(away));
+    }
+  }
+  return least;
 }

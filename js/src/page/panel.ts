@@ -6,9 +6,11 @@ import { depthChart } from "./depth.ts";
 import type { Along } from "./depth.ts";
 import { pairChart } from "./dots.ts";
 import { heatmapModel, wire } from "./matrix.ts";
+import { MOST, similarityOrder } from "./mds.ts";
+import { coordinates, planeChart } from "./plane.ts";
 import { render } from "../heatmap.ts";
 import { h } from "../shared/dom.ts";
-import { plural, plusMinus, score } from "./words.ts";
+import { clip, plural, plusMinus, score } from "./words.ts";
 
 const MAX_TABLE = 400;
 
@@ -28,9 +30,11 @@ export interface Panel {
 export function panel(report: Report, names: () => Names, select: (key: CellKey) => void): Panel {
   const head = h("div", { class: "cka-cell" });
   const matrix = h("div", { class: "cka-particles" });
+  const sorted = h("input", { type: "checkbox" });
+  const sort = h("label", { class: "cka-sort" }, sorted, "ordered by similarity");
   const odd = h("div", { role: "status" });
   const rest = h("div", { class: "cka-rest" });
-  const el = h("section", { class: "cka-drill", "aria-label": "Behind the selected cell" }, head, matrix, odd, rest);
+  const el = h("section", { class: "cka-drill", "aria-label": "Behind the selected cell" }, head, matrix, sort, odd, rest);
   const model = heatmapModel({ compact: true, annotate: true, brackets: false });
   render({ model, el: matrix });
   let shown: CellKey | null = null;
@@ -53,10 +57,12 @@ export function panel(report: Report, names: () => Names, select: (key: CellKey)
     head.replaceChildren(...(data ? title(report, data, names()) : nothing()));
     matrix.hidden = !many || !data.scores;
     odd.hidden = !many;
-    if (many && data.scores) model.assign(particleTraits(data, names()));
+    sort.hidden = matrix.hidden || data!.count < 3 || Math.max(data!.scores!.length, data!.scores![0].length) > MOST;
+    if (many && data.scores) model.assign(particleTraits(data, names(), sorted.checked && !sort.hidden));
     odd.replaceChildren(many ? verdict(report, data, names()) : "");
     charts();
   };
+  sorted.addEventListener("change", () => show(shown));
   new ResizeObserver(() => {
     if (shown && rest.clientWidth !== drawn) charts();
   }).observe(rest);
@@ -87,23 +93,30 @@ function title(report: Report, data: CellData, names: Names): HTMLElement[] {
   ];
 }
 
-function particleTraits(data: CellData, names: Names): Parameters<ReturnType<typeof heatmapModel>["assign"]>[0] {
+/** Particles of an axis that stand out. */
+const oddOf = (data: CellData, axis: "row" | "col"): number[] =>
+  data.odd.filter((o) => o.axis === axis || data.sameModel).map((o) => o.particle);
+
+function particleTraits(data: CellData, names: Names, sorted: boolean) {
   const { row, col } = data.key;
   const scores = data.scores!;
   const self = sameKey(row, col);
-  const values = scores.flatMap((line, i) => line.map((v, j) => (self && i === j ? NaN : v)));
-  const flags = (axis: string) => data.odd.filter((o) => o.axis === axis || data.sameModel).map((o) => o.particle);
+  const judged = data.sameModel ? scores.map((line, i) => line.map((v, j) => (v + scores[j][i]) / 2)) : scores;
+  const plain = [scores.map((_, i) => i), scores[0].map((_, j) => j)];
+  const [rows, cols] = sorted ? similarityOrder(judged, data.sameModel) : plain;
+  const picked = (of: readonly (readonly number[])[]) => rows.flatMap((i) => cols.map((j) => of[i][j]));
+  const values = picked(scores.map((line, i) => line.map((v, j) => (self && i === j ? NaN : v))));
   return {
-    row_labels: scores.map((_, i) => `#${i}`),
-    col_labels: scores[0].map((_, i) => `#${i}`),
+    row_labels: rows.map((i) => `#${i}`),
+    col_labels: cols.map((j) => `#${j}`),
     row_name: names.short(row),
     col_name: names.short(col),
     row_color: names.tone(row),
     col_color: names.tone(col),
-    flag_rows: flags("row"),
-    flag_cols: flags("col"),
+    flag_rows: oddOf(data, "row").map((i) => rows.indexOf(i)),
+    flag_cols: oddOf(data, "col").map((j) => cols.indexOf(j)),
     reason: data.sameModel ? "a particle against itself" : "",
-    ...wire(values, data.errors?.flat() ?? null, [scores.length, scores[0].length]),
+    ...wire(values, data.errors && picked(data.errors), [rows.length, cols.length]),
   };
 }
 
@@ -134,7 +147,9 @@ function below(
   select: (key: CellKey) => void,
 ): HTMLElement[] {
   const wide = width > 620 ? (width - 24) / 2 : width;
-  const figure = (heading: string, chart: Node) => h("figure", {}, h("h3", {}, heading), chart);
+  const figure = (heading: string, chart: Node, note = "") =>
+    h("figure", {}, h("h3", {}, heading, note && h("span", { class: "cka-muted" }, note)), chart);
+  const layer = (key: Key) => report.models[key.model].layers[key.layer];
   const { row, col } = data.key;
   const parts: HTMLElement[] = [];
   if (data.scores && !data.single) {
@@ -147,7 +162,7 @@ function below(
     layers: report.models[moving.model].layers,
     name: names.full(moving),
     tone: names.tone(moving),
-    odd: data.odd.filter((o) => o.axis === axis || data.sameModel).map((o) => o.particle),
+    odd: oddOf(data, axis),
     short: names.short(moving),
   });
   const depth = (a: Along, go: (layer: number) => void, more = "") =>
@@ -156,6 +171,19 @@ function below(
   if (!sameKey(row, col)) {
     const other = data.sameModel ? ", the other way" : "";
     parts.push(depth(along(col, row, "row"), (layer) => select({ row: { model: row.model, layer }, col }), other));
+  }
+  const map = coordinates(report, data);
+  if (map) {
+    const other = oddOf(data, "col");
+    const first = oddOf(data, "row");
+    const marks = map.coords.map((_, i) => {
+      const diamond = i >= map.split;
+      const [key, particle, flagged] = diamond ? [col, i - map.split, other] : [row, i, first];
+      const name = `${names.full(key)} #${particle}${data.sameModel ? `, ${layer(key)}` : ""}`;
+      return { name, label: `#${particle}`, tone: flagged.includes(particle) ? "odd" : names.tone(key), diamond };
+    });
+    const note = sameKey(row, col) ? "near is alike" : `● ${clip(layer(row), 14)}  ◆ ${clip(layer(col), 14)}`;
+    parts.push(figure("map of the particles", planeChart(map.coords, marks, wide), note));
   }
   if (data.scores && !data.single) parts.push(table(data, names));
   return parts;
