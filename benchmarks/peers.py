@@ -37,12 +37,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch; else the workload's own")
     parser.add_argument("--quick", action="store_true", help="2 rounds, 2 batches, no slow peers")
     parser.add_argument("--own", action="store_true", help="without the peers")
+    parser.add_argument("--no-slow", action="store_true", help="without peers above 2 x floor")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--fork", type=Path, help="checkout of the fork with EnsembleCKA")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.batches, options.no_memory = 2, 2, True
+        options.rounds, options.batches, options.no_memory, options.no_slow = 2, 2, True, True
     if unknown := set(options.workloads) - set(WORKLOADS):
         parser.error(f"no workload {sorted(unknown)[0]}; choose from {', '.join(WORKLOADS)}")
     for name in options.workloads or WORKLOADS:
@@ -60,7 +61,7 @@ def report(workload: Workload, options: argparse.Namespace) -> None:
     field = [
         c
         for c in contestants.contestants(workload, options.fork)
-        if c.own or not (options.own or (options.quick and c.batches))
+        if c.own or not (options.own or (options.no_slow and c.batches))
     ]
     print(f"\n### {workload.name}: {workload.title}\n")
     errors, failures = accuracy(workload, field)
@@ -77,7 +78,7 @@ def report(workload: Workload, options: argparse.Namespace) -> None:
             [c.name, *ratios[c.name].cells(), memory, f"{error:.1e}", f"{100 * wrong:.0f}%"]
         )
     rows += [[name, why, "", "", "", "", ""] for name, why in failures.items()]
-    if workload.ensemble and options.fork is None and not options.own:
+    if workload.ensemble and options.fork is None and not (options.own or options.no_slow):
         rows.append(["EnsembleCKA (fork)", "not measured: no --fork", "", "", "", "", ""])
     print(measure.table(HEAD, rows))
     floors = [b for r in ratios.values() for _, b in r.seconds]
