@@ -159,6 +159,7 @@ def test_pictures_to_look_at(
         "row=cw.LayerKey('shallow CNN', 'block3'), col=cw.LayerKey('deep CNN', 'block6'))"
     )
     page = quickstart.page
+    page.evaluate("() => document.activeElement.blur()")  # no focus ring, no tooltip
     page.mouse.move(2, 2)
     page.set_viewport_size({"width": width, "height": 1900 if width < 1200 else 1200})
     for theme in ("dark", "light"):
