@@ -8,7 +8,9 @@ import * as esbuild from "esbuild";
 const here = dirname(fileURLToPath(import.meta.url));
 const outdir = join(here, "..", "cka_widget", "static");
 const parts = ["heatmap", "picker", "page"];
-const names = parts.flatMap((part) => [`${part}.js`, `${part}.css`]);
+const plain = ["pulse"]; // without a style sheet
+const sources = [...parts, ...plain].map((part) => `${part}.ts`).concat(parts.map((part) => `${part}.css`));
+const names = sources.map((name) => name.replace(/ts$/, "js"));
 
 
 /** The exported page holds heatmap.js itself beside page.js, so page.js need not hold it too. */
@@ -24,7 +26,7 @@ const oneHeatmap = {
 };
 
 const options = {
-  entryPoints: parts.flatMap((part) => [`${part}.ts`, `${part}.css`]).map((f) => join(here, "src", f)),
+  entryPoints: sources.map((name) => join(here, "src", name)),
   plugins: [oneHeatmap],
   outdir,
   bundle: true,

@@ -16,7 +16,7 @@ from IPython.display import display
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.keys import Cell
 from cka_widget.widgets import picture
-from cka_widget.widgets.export import saved
+from cka_widget.widgets.export import kinds
 from cka_widget.widgets.guard import serialise
 from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
 from cka_widget.widgets.screen import Screen, worst_error
@@ -81,13 +81,9 @@ class CKAExplorer(widgets.VBox):
         self._base: Any = None  # the result that a run adds to
         self._ran: Any = None  # the layers of the last run, as the engine was asked
         self._displays: list[Any] = []
-        kinds = {
-            "PNG": ("cka.png", lambda: picture.png(self._drawing)),
-            "SVG": ("cka.svg", lambda: picture.svg(self._drawing)),
-            "CSV": ("cka.csv", lambda: self.result.to_frame().to_csv(index=False).encode()),
-            "result": ("cka.safetensors", lambda: saved(self.result)),
-        }
-        self._views = Views(self._study.trees, self._study.particles, kinds, theme)
+        trees = self._study.trees
+        offered = kinds(lambda: self._drawing, lambda: self.result, trees)
+        self._views = Views(trees, self._study.particles, offered, theme, self._lock)
         self._screen = Screen(self._views, self._study)
         names = self._study.names
         super().__init__(
@@ -215,8 +211,8 @@ class CKAExplorer(widgets.VBox):
             self.set_trait("state", state)
             self._views.header.show_state(state, self.result is not None)
             self._views.line.speak(state, self.failure)
-            self._show_status()
             self._draw()
+            self._show_status()
 
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
@@ -228,6 +224,7 @@ class CKAExplorer(widgets.VBox):
         line, worst = self._views.line, worst_error(self.result, self.pair)
         line.show(self.state, self._status, worst, self._study.setting(self._status.device))
         line.note(getattr(self.result, "warnings", ()), self.failure)
+        self._views.pulse.tick(self.state)
 
     # joining the views by traits -----------------------------------------------------------------
     def _join(self) -> None:

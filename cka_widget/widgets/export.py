@@ -11,7 +11,10 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from cka_widget.layer_tree import LayerTree
+from cka_widget.widgets import picture
 from cka_widget.widgets.format import tag
+from cka_widget.widgets.shown import layer_info
 
 MAX_LINK = 4_000_000
 """Largest file (bytes) that is offered as a download too."""
@@ -57,6 +60,28 @@ class ExportMenu(widgets.HBox):
                 f'href="data:application/octet-stream;base64,{source}">download</a>'
             )
         self.message.value = f"{tag('span', f'wrote {path.name}', role='status')}{link}"
+
+
+def kinds(
+    drawing: Callable[[], Any], result: Callable[[], Any], trees: Mapping[str, LayerTree]
+) -> dict[str, tuple[str, Callable[[], bytes]]]:
+    """What an explorer offers: label -> (file name, function that gives the file's bytes)."""
+    return {
+        "PNG": ("cka.png", lambda: picture.png(drawing())),
+        "SVG": ("cka.svg", lambda: picture.svg(drawing())),
+        "CSV": ("cka.csv", lambda: result().to_frame().to_csv(index=False).encode()),
+        "page": ("cka.html", lambda: _page(result(), trees)),
+        "result": ("cka.safetensors", lambda: saved(result())),
+    }
+
+
+def _page(result: Any, trees: Mapping[str, LayerTree]) -> bytes:
+    info = {
+        model: {label: layer_info(trees[model], label) for label in result.layers(model)}
+        for model in result.models
+    }
+    text: str = result.to_html(info=info)
+    return text.encode()
 
 
 def saved(result: Any) -> bytes:

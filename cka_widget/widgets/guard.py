@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ipywidgets as widgets
@@ -15,15 +16,25 @@ def serialise(root: widgets.Widget, lock: Any) -> None:
     the explorer's own writes hold the same lock, so that there is one writer at a time, whichever
     thread (main, subshell or publisher) it is. The lock is re-entrant: callbacks run inside.
     """
+    for widget in family([root]):
+        widget.set_state = _locked(widget.set_state, lock)
+
+
+def family(
+    roots: Iterable[widgets.Widget], ways: Iterable[str] = ("children",)
+) -> Iterator[widgets.Widget]:
+    """The widgets and all that they hold in the named traits, each once."""
     seen: set[str] = set()
-    waiting = [root]
+    waiting = list(roots)
     while waiting:
         widget = waiting.pop()
         if widget.model_id in seen:
             continue
         seen.add(widget.model_id)
-        widget.set_state = _locked(widget.set_state, lock)
-        waiting.extend(getattr(widget, "children", ()))
+        yield widget
+        for way in ways:
+            held = getattr(widget, way, ())
+            waiting.extend(held.values() if isinstance(held, dict) else held)
 
 
 def _locked(method: Any, lock: Any) -> Any:

@@ -20,6 +20,9 @@ class Header(widgets.HBox):
         self.pause = _button("Pause", "Stop before the next batch; nothing is lost")
         self.cancel = _button("Cancel", "End now and keep what was computed")
         self.enough = _button("Good enough", "End now and call the result done")
+        self.steering = (self.pause, self.cancel, self.enough)
+        for button in self.steering:
+            button.add_class("cka-steer")
         self.goal = widgets.Dropdown(description="good enough at", options=[("the end", 0.0)])
         self.offer_goal(None)
         self.export = _button("Export ▾", "Save the picture, the numbers or the page")

@@ -30,12 +30,16 @@ SPOKEN = {
 
 
 class StatusLine(widgets.VBox):
-    """Writes one line of text a publication; a change of state is spoken too."""
+    """Writes one line of text a publication; a change of state is spoken too.
 
-    def __init__(self) -> None:
+    Args:
+        waiting: widget below the line that says what a pressed button waits for.
+    """
+
+    def __init__(self, waiting: widgets.DOMWidget) -> None:
         self.bar, self.line = widgets.HTML(), widgets.HTML()
         self.notes, self.live = widgets.HTML(), widgets.HTML()
-        super().__init__([self.bar, self.line, self.notes, self.live])
+        super().__init__([self.bar, self.line, waiting, self.notes, self.live])
         self._said = ""
 
     def show(self, state: str, progress: Progress, worst: float, setting: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -13,9 +14,11 @@ from cka_widget.layer_tree import LayerTree
 from cka_widget.widgets.drilldown import DrillDown
 from cka_widget.widgets.export import ExportMenu
 from cka_widget.widgets.format import plural
+from cka_widget.widgets.guard import family
 from cka_widget.widgets.header import Header
 from cka_widget.widgets.heatmap import Heatmap
 from cka_widget.widgets.picker import LayerPicker
+from cka_widget.widgets.pulse import Pulse
 from cka_widget.widgets.shown import Axis
 from cka_widget.widgets.status import StatusLine
 from cka_widget.widgets.style import stylesheet
@@ -23,6 +26,8 @@ from cka_widget.widgets.toolbar import Toolbar
 
 UNSURE = 0.03
 """Cells with a larger standard error are drawn unsure while the run goes on."""
+SHOWN = ("children", "marks", "axes", "scales")
+"""Traits in which a view holds other widgets that are written while a run goes on."""
 
 
 class Views:
@@ -34,6 +39,7 @@ class Views:
         particles: Mapping[str, int],
         kinds: Mapping[str, tuple[str, Callable[[], bytes]]],
         theme: str,
+        lock: Any,
     ) -> None:
         self._particles = particles
         self.pickers = {
@@ -62,7 +68,10 @@ class Views:
         self._column = widgets.VBox([])
         self._column.add_class("cka-pickers")
         self.drill = DrillDown(theme)
-        self.header, self.line, self.menu = Header(), StatusLine(), ExportMenu(kinds)
+        self.pulse = Pulse(lock, lambda: family(self.everything(), SHOWN))
+        self.header, self.line, self.menu = Header(), StatusLine(self.pulse), ExportMenu(kinds)
+        for button in self.header.steering:
+            button.on_click(lambda _: self.pulse.hear())
         body = widgets.Box([self._column, middle, self.drill])
         body.add_class("cka-body")
         self.children = [stylesheet(), self.header, self.menu, self.line, body]

@@ -1,0 +1,112 @@
+"""A kernel that is busy, and a host that shows nothing that a thread sends."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from browser.lab import SECOND, Notebook, Server
+from playwright.sync_api import Locator, expect
+
+SETUP = """
+import threading, time
+import ipywidgets as widgets
+import torch
+from torch import nn
+import cka_widget as cw
+
+torch.set_num_threads(1)
+
+class Slow:
+    batch_size = 32
+    step = 0.25
+
+    def __len__(self):
+        return 40
+
+    def __iter__(self):
+        for seed in range(40):
+            time.sleep(self.step)
+            yield torch.randn(32, 6, generator=torch.Generator().manual_seed(seed))
+
+def net(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+
+slow = Slow()
+explorer = cw.CKAExplorer({"A": net(0), "B": net(1)}, slow)
+explorer
+"""
+DEAF = """
+send = widgets.Widget._send
+
+def only_answers(self, message, buffers=None):
+    if not threading.current_thread().name.startswith("cka-"):
+        send(self, message, buffers)
+
+widgets.Widget._send = only_answers
+"""
+
+
+@pytest.fixture
+def explorer(server: Server, notebook: Notebook) -> Locator:
+    """An explorer of two small networks and 40 batches, one every quarter of a second."""
+    notebook.open(server.add("busy.ipynb", [SETUP]))
+    notebook.run_all()
+    explorer = notebook.page.locator(".cka-explorer")
+    notebook.show(explorer)
+    expect(explorer.locator(".cka-waiting")).to_have_count(1)
+    return explorer
+
+
+def test_a_busy_kernel_moves_the_bar_and_a_click_acts_or_says_that_it_waits(
+    notebook: Notebook, explorer: Locator
+) -> None:
+    notebook.execute("explorer.run()")
+    notebook.wait_for_value("explorer.progress > 0")
+    page, bar = notebook.page, explorer.get_by_role("progressbar")
+    page.evaluate(
+        """() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session
+            .kernel.requestExecute({ code: "import time; time.sleep(4)" }).done; }"""
+    )
+    at = bar.get_attribute("aria-valuenow") or ""
+    expect(bar).not_to_have_attribute("aria-valuenow", at, timeout=3 * SECOND)
+
+    waiting, resume = (
+        explorer.locator(".cka-waiting"),
+        explorer.get_by_role("button", name="Resume"),
+    )
+    explorer.get_by_role("button", name="Pause").click()
+    expect(waiting.filter(has_text="another cell is running").or_(resume)).to_be_visible(
+        timeout=2 * SECOND
+    )
+    page.evaluate("() => window.busy")
+    expect(resume).to_be_visible()
+    expect(waiting).to_be_empty()
+    assert notebook.value("explorer.state") == "paused"
+    resume.click()
+    expect(explorer.get_by_role("button", name="Pause")).to_be_visible()
+    expect(waiting).to_be_empty()
+
+
+def test_cancel_in_a_long_batch_says_that_it_ends_the_batch(
+    notebook: Notebook, explorer: Locator
+) -> None:
+    notebook.execute("slow.step = 3; explorer.run()")
+    explorer.get_by_role("button", name="Cancel").click()
+    waiting = explorer.locator(".cka-waiting")
+    expect(waiting).to_have_text("waiting for the batch under way")
+    expect(explorer.locator(".cka-state")).to_contain_text("cancelled", timeout=8 * SECOND)
+    expect(waiting).to_be_empty()
+
+
+def test_the_page_asks_where_threads_are_not_shown(notebook: Notebook, explorer: Locator) -> None:
+    notebook.execute(DEAF)
+    notebook.execute("explorer.run(block=False)")
+    bar = explorer.get_by_role("progressbar")
+    expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9]"), timeout=8 * SECOND)
+    expect(explorer.locator(".cka-middle .cka-stage")).to_be_visible()
+    expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=30 * SECOND)
+    expect(bar).to_have_attribute("aria-valuenow", "100")
+    expect(explorer.locator(".cka-state")).to_contain_text("1,280 samples")
+    assert notebook.errors == []
