@@ -77,11 +77,13 @@ function nothing(): HTMLElement[] {
 function title(report: Report, data: CellData, names: Names): HTMLElement[] {
   const layer = (key: Key) =>
     h("b", { class: `cka-${names.tone(key)}`, title: names.full(key) }, report.models[key.model].layers[key.layer]);
+  const both = [data.key.row, data.key.col].map((key) => `${names.full(key)} ${report.models[key.model].layers[key.layer]}`);
+  const spoken = both.join(" against ");
   const sure = Number.isFinite(data.error);
   const error = Number.isFinite(data.value) ? (sure ? plusMinus(data.error) : "no error bar: too few batches") : "";
   const chance = `${data.above ? "above chance" : "not above chance"} (null ${score(0, data.chance)} ${plusMinus(data.chance)})`;
   return [
-    h("h2", { class: "cka-cell-title" }, layer(data.key.row), h("span", { class: "cka-muted" }, " against "), layer(data.key.col)),
+    h("h2", { class: "cka-cell-title", "aria-label": spoken }, layer(data.key.row), h("span", { class: "cka-muted" }, " against "), layer(data.key.col)),
     h(
       "div",
       { class: sure ? "cka-score" : "cka-score cka-unsettled" },

@@ -44,19 +44,23 @@ export function planeChart(coords: readonly number[][], marks: readonly Mark[], 
   const place = ([x, y]: readonly number[]) => [width / 2 + (x - midX) * unit, HEIGHT / 2 - (y - midY) * unit];
   const chart = s("svg", { class: "cka-chart cka-plane", width, height: HEIGHT, role: "img", "aria-label": `map of ${marks.length} particles` });
   chart.append(s("rect", { class: "cka-frame", x: 0.5, y: 0.5, width: width - 1, height: HEIGHT - 1, rx: 6 }));
+  const places = coords.map(place);
   const named: number[][] = [];
   const order = marks.map((_, i) => i).sort((i, j) => Number(marks[j].tone === "odd") - Number(marks[i].tone === "odd"));
   for (const i of order) {
     if (!known[i]) continue;
     const { tone, diamond, name, label } = marks[i];
-    const [x, y] = place(coords[i]);
+    const [x, y] = places[i];
     const at = { class: `cka-dot cka-${tone}` };
     const dot = diamond
       ? s("path", { ...at, d: `M${x} ${y - 5.5}L${x + 5.5} ${y}L${x} ${y + 5.5}L${x - 5.5} ${y}Z` })
       : s("circle", { ...at, cx: x, cy: y, r: 4.5 });
     dot.append(s("title", {}, name));
     chart.append(dot);
-    if (named.some(([u, v]) => Math.abs(u - x) < 26 && Math.abs(v - y) < 12)) continue;
+    // The odd ones are always named, the others where the name covers neither a name nor a dot.
+    const covers = places.some(([u, v], k) => k !== i && u > x + 2 && u < x + 28 && Math.abs(v - y) < 10);
+    const crowded = covers || named.some(([u, v]) => Math.abs(u - x) < 26 && Math.abs(v - y) < 12);
+    if (crowded && tone !== "odd") continue;
     named.push([x, y]);
     chart.append(s("text", { x: x + 8, y: y + 4 }, label));
   }

@@ -26,9 +26,16 @@ export function toolbar(report: Report, short: readonly string[], choice: Choice
     Object.assign(choice, values);
     changed();
   };
+  const best = h("input", { type: "checkbox" });
+  best.addEventListener("change", () => pick({ best: best.checked }));
+  const range = list("range", [["0–1", ""], ["data", "data"]], "", (v) => pick({ ofData: v !== "" }));
   const metrics = (Object.keys(METRICS) as Metric[]).filter((m) => m !== "spread" || report.matrices.spread);
   const parts: HTMLElement[] = [
-    buttons("measure", metrics.map((m) => [...METRICS[m], m] as const), choice.metric, (metric) => pick({ metric })),
+    buttons("measure", metrics.map((m) => [...METRICS[m], m] as const), choice.metric, (metric) => {
+      // Both speak of CKA alone.
+      best.disabled = range.querySelector("select")!.disabled = metric !== "mean";
+      pick({ metric });
+    }),
   ];
   const names = report.models.map((m) => m.name);
   if (names.length === 2) {
@@ -44,12 +51,10 @@ export function toolbar(report: Report, short: readonly string[], choice: Choice
     parts.push(list("rows", options, String(choice.row), (v) => pick({ row: Number(v) })));
     parts.push(list("columns", options, String(choice.col), (v) => pick({ col: Number(v) })));
   }
-  const best = h("input", { type: "checkbox" });
-  best.addEventListener("change", () => pick({ best: best.checked }));
   const maps = ["magma", "cividis", "viridis"].map((name) => [name, name] as const);
   const looks = [
     h("label", {}, best, "best match per row"),
-    list("range", [["0–1", ""], ["data", "data"]], "", (v) => pick({ ofData: v !== "" })),
+    range,
     list("colours", maps, choice.colormap, (colormap) => pick({ colormap })),
   ];
   parts.push(h("div", { class: "cka-push" }, ...looks));
