@@ -12,7 +12,6 @@ const plain = ["pulse"]; // without a style sheet
 const sources = [...parts, ...plain].map((part) => `${part}.ts`).concat(parts.map((part) => `${part}.css`));
 const names = sources.map((name) => name.replace(/ts$/, "js"));
 
-
 /** The exported page holds heatmap.js itself beside page.js, so page.js need not hold it too. */
 const oneHeatmap = {
   name: "one heatmap",
