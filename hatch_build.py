@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).resolve().parent
 STATIC = Path("cka_widget/static")
 PARTS = ("heatmap", "picker", "page")
-EXPECTED = tuple(f"{part}.{kind}" for part in PARTS for kind in ("js", "css"))
+EXPECTED = (*(f"{part}.{kind}" for part in PARTS for kind in ("js", "css")), "pulse.js")
 
 
 class BuildError(SystemExit):

@@ -1,0 +1,202 @@
+"""The explorer in Notebook 7 and Voila, single widgets in marimo: drawn, run, clicked."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from browser.lab import SECOND, Notebook, end
+from playwright.sync_api import Browser, Locator, Page, expect
+
+EXPLORER = """
+import torch
+from torch import nn
+import cka_widget as cw
+
+torch.set_num_threads(1)
+
+def net(seed):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+
+batches = [torch.randn(32, 6, generator=torch.Generator().manual_seed(i)) for i in range(20)]
+explorer = cw.CKAExplorer({"A": [net(0), net(1)], "B": [net(2), net(3)]}, batches)
+explorer
+"""
+MARIMO = """
+import marimo
+
+app = marimo.App()
+
+@app.cell
+def _():
+    import marimo as mo
+    import numpy as np
+    from cka_widget.widgets.heatmap import Heatmap
+    from cka_widget.widgets.picker import LayerPicker
+
+    names = [f"layer{i}" for i in range(4)]
+    scores = 0.25 * np.arange(16).reshape(4, 4) / 4
+    heatmap = mo.ui.anywidget(Heatmap(scores, row_labels=names, col_labels=names))
+    nodes = [{"name": name, "cls": "Linear"} for name in names]
+    picker = mo.ui.anywidget(LayerPicker(nodes, title="net", checked=["layer0"]))
+    mo.vstack([heatmap, picker])
+    return heatmap, mo, picker
+
+@app.cell
+def _(heatmap, mo, picker):
+    mo.md(f"cell {heatmap.value['selected']}, layers {picker.value['checked']}")
+    return
+
+if __name__ == "__main__":
+    app.run()
+"""
+
+
+def needs(module: str) -> None:
+    """Skip where the host is not installed."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: pip install --group hosts")
+
+
+@contextmanager
+def served(command: list[str], home: Path, ready: str = "/") -> Iterator[str]:
+    """Start `python -m command`, with a free port for PORT; gives the address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = dict(os.environ, HOME=str(home), JUPYTER_NO_CONFIG="1", OMP_NUM_THREADS="1")
+    env |= {"MARIMO_SKIP_UPDATE_CHECK": "1", "IPYTHONDIR": str(home / "ipython")}
+    arguments = [part.replace("PORT", str(port)) for part in command]
+    log = home / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=home, env=env, stdout=out, stderr=out, start_new_session=True,
+        )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(url + ready, timeout=60).close()
+                break
+            except urllib.error.HTTPError:
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        assert process.poll() is None, log.read_text()[-3000:]
+        yield url
+    finally:
+        end(process)
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page of 1400 x 1000 pixels."""
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with the explorer's notebook."""
+    cell = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    content: dict[str, Any] = {
+        "cells": [{**cell, "id": "explorer", "source": EXPLORER}],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    (tmp_path / "explorer.ipynb").write_text(json.dumps(content))
+    return tmp_path
+
+
+def run_and_click(page: Page) -> Locator:
+    """Run by the button, wait, pin the first cell; the drill-down shows its four pairs."""
+    explorer = page.locator(".cka-explorer")
+    start = explorer.locator(".cka-start").get_by_role("button", name="Run")
+    start.click(timeout=120 * SECOND)
+    expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=60 * SECOND)
+    stage = explorer.locator(".cka-middle .cka-stage")
+    click(stage, 0.02, 0.02)
+    expect(explorer.locator(".cka-drill")).to_contain_text("4 particle pairs")
+    expect(explorer.locator(".cka-drill .cka-heatmap canvas").first).to_be_visible()
+    expect(explorer.locator(".cka-drill .bqplot svg").first).to_be_visible()
+    page.mouse.move(2, 2)
+    page.wait_for_timeout(1.5 * SECOND)  # charts settle
+    return explorer
+
+
+def click(stage: Locator, right: float, down: float) -> None:
+    """Click at a share of the matrix's width and height."""
+    stage.scroll_into_view_if_needed()
+    x, y, width, height = map(float, (stage.get_attribute("data-plot") or "").split())
+    stage.click(position={"x": x + right * width, "y": y + down * height})
+
+
+def test_notebook_7(home: Path, page: Page, screenshots: Path) -> None:
+    needs("notebook")
+    token = secrets.token_hex(16)
+    options = [
+        *("--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=PORT"),
+        f"--IdentityProvider.token={token}",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
+    ]
+    with served(["notebook", *options], home, f"/api/status?token={token}") as url:
+        notebook = Notebook(SimpleNamespace(url=url, token=token), page)
+        page.goto(f"{url}/notebooks/explorer.ipynb?token={token}")
+        page.wait_for_function(
+            """() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel
+                ?.status === "idle" """,
+            timeout=120 * SECOND,
+        )
+        own = len(notebook.errors)  # what the host itself stumbled over while it started
+        notebook.run_all()
+        explorer = run_and_click(page)
+        notebook.wait_for_value("explorer.selection == (('A', '0'), ('B', '0'))")
+        explorer.screenshot(path=screenshots / "notebook7.png")
+        assert notebook.errors[own:] == []
+
+
+def test_voila(home: Path, page: Page, screenshots: Path) -> None:
+    needs("voila")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    options = ["--no-browser", "--port=PORT", "--Voila.ip=127.0.0.1"]
+    with served(["voila", "explorer.ipynb", *options], home, "/voila/static/none") as url:
+        page.goto(url, timeout=120 * SECOND)
+        run_and_click(page).screenshot(path=screenshots / "voila.png")
+        assert errors == []
+
+
+def test_marimo_shows_single_widgets(tmp_path: Path, page: Page, screenshots: Path) -> None:
+    needs("marimo")
+    (tmp_path / "app.py").write_text(MARIMO)
+    options = ["--headless", "--host", "127.0.0.1", "--port", "PORT", "--no-token"]
+    with served(["marimo", "run", "app.py", *options], tmp_path, "/health") as url:
+        page.goto(url)
+        stage = page.locator(".cka-stage")
+        expect(stage).to_be_visible(timeout=120 * SECOND)
+        click(stage, 0.6, 0.4)
+        expect(page.get_by_text("cell [1, 2]")).to_be_visible(timeout=20 * SECOND)
+        page.get_by_role("treeitem", name="layer2").click()
+        expect(page.get_by_text("layers ['layer0', 'layer2']")).to_be_visible()
+        page.screenshot(path=screenshots / "marimo.png")
