@@ -110,7 +110,7 @@ class PairScores:
             group = inner[lane] if lane < len(inner) else None
             scores = group.scores if group else np.zeros(0)
             at = lanes - 2 - lane
-            spread = at + 0.15 + 0.7 * (np.arange(len(scores)) * 0.618 % 1)
+            spread = at + 0.15 + 0.7 * ((0.5 + 0.618 * np.arange(len(scores))) % 1)
             _dots(mark, scores, spread)
             if group:
                 mark.colors = [color(slots[0] if group.key == data.cell.row else slots[1])]
