@@ -51,7 +51,7 @@ def test_it_is_said_aloud() -> None:
 
 
 def test_what_never_fits_fails_with_the_layer_named() -> None:
-    with pytest.raises(CompareError, match='model "a" failed.*OutOfMemoryError'):
+    with pytest.raises(CompareError, match=r'model "a" failed.*OutOfMemoryError'):
         run({"a": zoo.seeded(Small, 3)}, zoo.vectors(48))
 
 
