@@ -118,10 +118,10 @@ def _run(session: Session, stream: Stream, stop_at_stderr: float | None) -> Iter
     except GeneratorExit:
         raise
     except CompareError as error:
-        error.result = session.result(time.perf_counter() - start) if session.batches else None
+        error.result = session.result(time.perf_counter() - start) if session.samples else None
         raise
     except KeyboardInterrupt as error:
-        if session.batches:  # what was computed is not lost: `except KeyboardInterrupt as e`
+        if session.samples:  # what was computed is not lost: `except KeyboardInterrupt as e`
             error.result = session.result(time.perf_counter() - start)  # type: ignore[attr-defined]
         raise
     yield snapshot(done=True)

@@ -18,6 +18,7 @@ from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.hsic import HsicAccumulator
+from cka_widget.engine.interrupts import held
 from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.particles import Pass, as_passes
 from cka_widget.engine.placement import Placement, pick_device
@@ -125,7 +126,6 @@ class Session:
             self._check_memory(n)
         self._take(batches, n)
         self.batches += 1
-        self.samples += n if n >= self._kernel.min_samples else 0
         self._diagnostics.observe(list({id(b): b for b in batches.values()}.values()), n)
 
     def _check_memory(self, n: int) -> None:
@@ -189,9 +189,11 @@ class Session:
                 )
             if blocks:
                 self._table.note_missing(self._stack.missing())
-                self._sums.update(self._stack)
-                if self._stack.suspects:
-                    self._run_again(moved, batches, n)
+                with held():
+                    self._sums.update(self._stack)
+                    if self._stack.suspects:
+                        self._run_again(moved, batches, n)
+                    self.samples += n
 
     def _run_again(self, moved: Mapping[int, Any], batches: Mapping[str, Any], n: int) -> None:
         """Passes in which a layer's mean has jumped since its first batch; rare."""

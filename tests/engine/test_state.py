@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import random
+import signal
 import weakref
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import zoo
 from checks import run
 from torch import nn
 
+from cka_widget.engine import hsic
 from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.errors import CompareError
 
@@ -216,6 +220,30 @@ def test_killed_at_any_moment(seed: int) -> None:
     if kept is not None:
         expected = run(models, batches[: kept.batches], hsic_batch_size=4).matrix("a", "b")
         np.testing.assert_array_equal(kept.matrix("a", "b"), expected)
+
+
+@pytest.mark.parametrize("at", [1, 3, 4])
+def test_ctrl_c_amid_the_sums_waits_for_their_end(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a batch in the sums would be a wrong score: the interrupt comes after it."""
+    add, calls = hsic.Sums.add, [0]
+
+    def interrupted(self: hsic.Sums, *args: Any) -> None:
+        calls[0] += 1
+        if calls[0] == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        add(self, *args)
+
+    models, batches = {"a": zoo.mlp(), "b": zoo.mlp(1)}, zoo.vectors(96, batch=16)
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(hsic.Sums, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run(models, batches)
+    assert signal.getsignal(signal.SIGINT) is handler
+    expected = run(models, batches[:at])
+    kept = caught.value.result  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(kept.matrix("a", "b"), expected.matrix("a", "b"))
+    assert kept.samples == 16 * at
 
 
 def test_snapshots_stay_what_they_were() -> None:
