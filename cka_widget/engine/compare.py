@@ -89,6 +89,7 @@ def iter_compare(
         particle_axis=particle_axis,
     )
     stream = Stream(loader, session.models, max_batches)
+    session.provenance["seeds"] = stream.seeds()
     return _run(session, stream, stop_at_stderr)
 
 

@@ -50,7 +50,7 @@ class Session:
         self.samples = 0
         self._forward = forward
         self._kernel = kernel
-        self._provenance = {
+        self.provenance: dict[str, Any] = {
             "kernel": kernel.name,
             "unbiased": kernel.unbiased,
             "bandwidth": kernel.bandwidth if kernel.name == "rbf" else None,
@@ -248,7 +248,7 @@ class Session:
             samples=self.samples,
             batches=self.batches,
             warnings=tuple(self._diagnostics.warnings() + self._table.warnings() + self._notes),
-            provenance={**self._provenance, "sigma": self._sigma(), "seconds": seconds},
+            provenance={**self.provenance, "sigma": self._sigma(), "seconds": seconds},
         )
 
     def _sigma(self) -> list[float | None] | None:

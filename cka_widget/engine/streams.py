@@ -59,6 +59,11 @@ class Stream:
             yield {model: found.get(model, found.get(None)) for model in self._models}
             step += 1
 
+    def seeds(self) -> list[int] | None:
+        """Seeds of the loaders' generators, where they were given one."""
+        generators = [getattr(one, "generator", None) for one in self._loaders.values()]
+        return [g.initial_seed() for g in generators if g is not None] or None
+
     def _start(self, loader: Any) -> Iterator[Any]:
         try:
             return iter(loader)

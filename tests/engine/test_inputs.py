@@ -269,3 +269,16 @@ def test_models_that_are_none(models: object, error: type, match: str) -> None:
 def test_options_that_cannot_work(option: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         run({"a": zoo.mlp()}, zoo.vectors(), **option)
+
+
+def test_where_a_result_comes_from() -> None:
+    data = TensorDataset(torch.cat(zoo.vectors(48)))
+    generator = torch.Generator().manual_seed(7)
+    loader = DataLoader(data, 16, shuffle=True, generator=generator)
+    found = run({"a": zoo.mlp()}, loader, kernel="rbf", hsic_batch_size=8).provenance
+    assert found["seeds"] == [7]
+    assert found["torch"] == torch.__version__
+    assert (found["kernel"], found["hsic_batch_size"], found["dtype"]) == ("rbf", 8, "float32")
+    assert len(found["sigma"]) == len(list(zoo.mlp()))
+    assert min(found["sigma"]) > 0
+    assert run({"a": zoo.mlp()}, zoo.vectors()).provenance["seeds"] is None
