@@ -18,6 +18,7 @@ import dataclasses
 import os
 from pathlib import Path
 
+import calm  # noqa: F401  before torch: how its threads wait
 import contestants
 import measure
 import reference
