@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from cka_widget.engine.stack import split
+from cka_widget.engine.blocks import split
 
 # float64 matrices of all pairs of rows that stand at once: running sums, a result's copy of
 # them, and what scores and error bars are computed with (peak seen with 3,000 rows: 15.5).

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows, to_device
+from cka_widget.engine.blocks import split
 from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.diagnostics import Diagnostics
@@ -23,7 +24,7 @@ from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.particles import Pass, as_passes
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.result import CKAResult
-from cka_widget.engine.stack import GramStack, Kernel, split
+from cka_widget.engine.stack import GramStack, Kernel
 from cka_widget.engine.sums import MIN_BLOCKS
 from cka_widget.engine.table import RowTable
 

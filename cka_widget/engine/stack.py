@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cka_widget.engine import gram
+from cka_widget.engine.blocks import Segment, split
 from cka_widget.engine.gram import Slots
 
 # rho = |K| / |U(K)|, both without the diagonal, tells how many digits U-centring cancels.
@@ -49,35 +49,6 @@ class Kernel:
     def min_samples(self) -> int:
         """Fewest samples of a block: the unbiased HSIC divides by m (m - 3)."""
         return 4 if self.unbiased else 2
-
-
-class Segment(NamedTuple):
-    """Blocks of equal size in a batch: samples start ... start + blocks * size."""
-
-    samples: slice
-    blocks: int
-    size: int
-    offset: int  # of the first Gram's first number in a row of the stack
-
-    def bounds(self) -> list[tuple[int, int]]:
-        """First sample and end of every block."""
-        starts = range(self.samples.start, self.samples.stop, self.size)
-        return [(start, start + self.size) for start in starts]
-
-
-def split(n: int, hsic_batch_size: int | None, min_samples: int) -> list[Segment]:
-    """Cut n samples into near-equal blocks of at most `hsic_batch_size`, none left out."""
-    if n < min_samples:
-        return []
-    blocks = 1 if hsic_batch_size is None else math.ceil(n / hsic_batch_size)
-    blocks = max(1, min(blocks, n // min_samples))
-    size, larger = divmod(n, blocks)
-    segments, start, offset = [], 0, 0
-    for count, m in ((larger, size + 1), (blocks - larger, size)):
-        if count:
-            segments.append(Segment(slice(start, start + count * m), count, m, offset))
-            start, offset = start + count * m, offset + count * m * m
-    return segments
 
 
 @dataclass
