@@ -1,77 +1,18 @@
-"""CKAExplorer without a page: its traits, its run, and what its views are told."""
+"""CKAExplorer without a page: before a run, its traits, and what its views are told."""
 
 import base64
 import threading
 import time
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import traitlets
+from explorers import CELL, Net, Slow, ensembles, explore, hidden, until
 from torch import nn
 
 import cka_widget as cw
 from cka_widget.widgets import explorer as explorer_module
-
-
-class Net(nn.Module):
-    def __init__(self, widths=(6, 8, 4), seed=0, broken_after=None):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.body = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
-        self.head = nn.Linear(widths[-1], 3)
-        self.spare = nn.Linear(2, 2)
-        self.calls, self.broken_after = 0, broken_after
-
-    def forward(self, x):
-        self.calls += 1
-        if self.broken_after is not None and self.calls > self.broken_after:
-            raise ValueError("the sensor <unplugged>")
-        return self.head(torch.tanh(self.body(x)))
-
-
-class Slow:
-    """A list of batches that takes its time, and counts what it gave out."""
-
-    batch_size = 32
-
-    def __init__(self, batches=8, step=0.0):
-        torch.manual_seed(1)
-        self.batches = [torch.randn(32, 6) for _ in range(batches)]
-        self.step, self.given = step, 0
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        for batch in self.batches:
-            time.sleep(self.step)
-            self.given += 1
-            yield batch
-
-
-def explore(models=None, loader=None, **options):
-    models = models or {"A": Net(seed=0), "B": Net((6, 5, 5, 4), seed=1)}
-    return cw.CKAExplorer(models, Slow() if loader is None else loader, device="cpu", **options)
-
-
-def ensembles():
-    return {"A": [Net(seed=i) for i in range(3)], "B": [Net(seed=10 + i) for i in range(4)]}
-
-
-def until(condition, timeout=10.0):
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
-def hidden(widget):
-    return "cka-hidden" in widget._dom_classes
-
-
-CELL = cw.Cell(cw.LayerKey("A", "head"), cw.LayerKey("B", "body.0"))
 
 
 # before the run -----------------------------------------------------------------------------------
@@ -132,146 +73,6 @@ def test_a_choice_of_layers_and_a_misspelt_one():
     assert explorer.result.layers("A") == ["head"]
     with pytest.raises(ValueError, match="did you mean"):
         explore(layers={"A": ["haed"]})
-
-
-# the run ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("block", [False, True])
-def test_a_run_gives_what_compare_gives(block):
-    models = ensembles()
-    explorer = explore(models)
-    explorer.run(block=block)
-    assert explorer.wait(30) == "done"
-    expected = cw.compare(models, Slow(), progress=False, device="cpu").matrix("A", "B")
-    np.testing.assert_allclose(explorer.result.matrix("A", "B"), expected, atol=1e-12)
-    np.testing.assert_allclose(explorer.heatmap.array(), expected, atol=1e-6)
-    assert explorer.heatmap.row_labels == list(expected.index)
-    assert explorer.heatmap.settled
-    assert explorer.progress == 1.0
-    assert not hidden(explorer._views.result)
-
-
-def test_states_and_progress_can_be_observed():
-    explorer, states, shares = explore(loader=Slow(12, 0.01)), [], []
-    explorer.observe(lambda change: states.append(change["new"]), "state")
-    explorer.observe(lambda change: shares.append(change["new"]), "progress")
-    explorer.run()
-    until(lambda: explorer.result is not None)
-    explorer.pause()
-    explorer.resume()
-    explorer.wait(30)
-    assert states == ["running", "paused", "running", "done"]
-    assert shares == sorted(shares)
-    assert shares[-1] == 1.0
-
-
-def test_a_pause_holds_the_loader_and_shows_all_that_was_computed():
-    loader = Slow(200, 0.01)
-    explorer = explore(loader=loader)
-    loader.given = 0  # one batch was looked at
-    explorer.run()
-    until(lambda: explorer.result is not None)
-    explorer.pause()
-    time.sleep(0.1)
-    given = loader.given
-    time.sleep(0.1)
-    assert loader.given == given
-    until(lambda: explorer.result.batches == given)
-    assert "paused" in explorer._views.line.line.value
-    assert explorer._views.header.pause.description == "Resume"
-    explorer.cancel()
-    assert explorer.wait(10) == "cancelled"
-
-
-def test_cancel_keeps_the_partial_result_and_leaves_the_models_as_found():
-    loader, models = Slow(500, 0.005), ensembles()
-    models["A"][0].train()
-    explorer = explore(models, loader)
-    explorer.run()
-    until(lambda: explorer.result is not None)
-    given = loader.given
-    explorer.cancel()
-    assert explorer.wait(10) == "cancelled"
-    assert loader.given <= given + 2
-    assert explorer.result.samples >= 32
-    assert not any(m._forward_hooks for nets in models.values() for n in nets for m in n.modules())
-    assert models["A"][0].training
-    assert not hidden(explorer._views.header.run)
-
-
-def test_a_failure_is_a_sentence_with_the_partial_heatmap_kept():
-    models = {"A": Net(), "B": Net(seed=1, broken_after=14)}
-    explorer = explore(models, Slow(40))
-    explorer.run()
-    assert explorer.wait(30) == "failed"
-    notes = explorer._views.line.notes.value
-    assert "sensor &lt;unplugged&gt;" in notes
-    assert "<details>" in notes
-    assert "Traceback" in explorer.failure.traceback
-    assert explorer.result.samples >= 32
-    assert explorer.heatmap.shape == [3, 3]
-    assert "The comparison failed" in explorer._views.line.live.value
-
-
-def test_a_second_run_after_a_failure_clears_the_message():
-    net = Net(seed=1, broken_after=8)
-    explorer = explore({"A": Net(), "B": net})
-    explorer.run()
-    assert explorer.wait(30) == "failed"
-    net.broken_after = None
-    explorer.run()
-    assert explorer.wait(30) == "done"
-    assert "failed" not in explorer._views.line.notes.value
-
-
-def test_running_twice_at_once_and_without_layers_is_refused():
-    explorer = explore(loader=Slow(50, 0.01))
-    explorer.run()
-    with pytest.raises(RuntimeError, match="under way"):
-        explorer.run()
-    explorer.cancel()
-    explorer.wait(10)
-    explorer.layers = {"A": []}
-    with pytest.raises(ValueError, match='tick at least one layer of "A"'):
-        explorer.run()
-    explorer._views.header.run.click()
-    assert "tick at least one layer" in explorer._views.line.notes.value
-
-
-def test_more_data_sharpens_a_finished_run():
-    explorer = explore(loader=Slow(6))
-    with pytest.raises(ValueError, match="run"):
-        explorer.add_data(Slow(2))
-    explorer.run(block=True)
-    before = explorer.result
-    torch.manual_seed(5)
-    explorer.add_data([torch.randn(32, 6) for _ in range(6)])
-    assert explorer.wait(30) == "done"
-    assert explorer.result.samples == 2 * before.samples
-    assert explorer.result.worst_stderr() < before.worst_stderr() * 1.5
-    assert before.samples == 6 * 32
-
-
-def test_good_enough_ends_as_done_before_the_data_do():
-    loader = Slow(3000, 0.001)
-    explorer = explore(loader=loader)
-    explorer.run()
-    until(lambda: explorer.result is not None and explorer.result.blocks >= 8)
-    explorer.stop_at_stderr = 0.2
-    assert explorer.wait(30) == "done"
-    assert loader.given < 3000
-    explorer = explore(loader=Slow(3000), stop_at_stderr=0.2)
-    explorer.run(block=True)
-    assert explorer.result.worst_stderr() <= 0.2
-
-
-def test_the_main_thread_stays_free_while_a_run_goes_on():
-    explorer = explore(loader=Slow(30, 0.01))
-    start = time.monotonic()
-    explorer.run()
-    assert time.monotonic() - start < 1.0
-    assert explorer.state == "running"
-    explorer.cancel()
-    explorer.wait(10)
 
 
 # what is on screen --------------------------------------------------------------------------------

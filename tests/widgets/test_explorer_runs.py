@@ -1,0 +1,150 @@
+"""CKAExplorer without a page: its runs, from the first batch to the last."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from explorers import Net, Slow, ensembles, explore, hidden, until
+
+import cka_widget as cw
+
+
+# the run ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("block", [False, True])
+def test_a_run_gives_what_compare_gives(block):
+    models = ensembles()
+    explorer = explore(models)
+    explorer.run(block=block)
+    assert explorer.wait(30) == "done"
+    expected = cw.compare(models, Slow(), progress=False, device="cpu").matrix("A", "B")
+    np.testing.assert_allclose(explorer.result.matrix("A", "B"), expected, atol=1e-12)
+    np.testing.assert_allclose(explorer.heatmap.array(), expected, atol=1e-6)
+    assert explorer.heatmap.row_labels == list(expected.index)
+    assert explorer.heatmap.settled
+    assert explorer.progress == 1.0
+    assert not hidden(explorer._views.result)
+
+
+def test_states_and_progress_can_be_observed():
+    explorer, states, shares = explore(loader=Slow(12, 0.01)), [], []
+    explorer.observe(lambda change: states.append(change["new"]), "state")
+    explorer.observe(lambda change: shares.append(change["new"]), "progress")
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    explorer.pause()
+    explorer.resume()
+    explorer.wait(30)
+    assert states == ["running", "paused", "running", "done"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_a_pause_holds_the_loader_and_shows_all_that_was_computed():
+    loader = Slow(200, 0.01)
+    explorer = explore(loader=loader)
+    loader.given = 0  # one batch was looked at
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    explorer.pause()
+    time.sleep(0.1)
+    given = loader.given
+    time.sleep(0.1)
+    assert loader.given == given
+    until(lambda: explorer.result.batches == given)
+    assert "paused" in explorer._views.line.line.value
+    assert explorer._views.header.pause.description == "Resume"
+    explorer.cancel()
+    assert explorer.wait(10) == "cancelled"
+
+
+def test_cancel_keeps_the_partial_result_and_leaves_the_models_as_found():
+    loader, models = Slow(500, 0.005), ensembles()
+    models["A"][0].train()
+    explorer = explore(models, loader)
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    given = loader.given
+    explorer.cancel()
+    assert explorer.wait(10) == "cancelled"
+    assert loader.given <= given + 2
+    assert explorer.result.samples >= 32
+    assert not any(m._forward_hooks for nets in models.values() for n in nets for m in n.modules())
+    assert models["A"][0].training
+    assert not hidden(explorer._views.header.run)
+
+
+def test_a_failure_is_a_sentence_with_the_partial_heatmap_kept():
+    models = {"A": Net(), "B": Net(seed=1, broken_after=14)}
+    explorer = explore(models, Slow(40))
+    explorer.run()
+    assert explorer.wait(30) == "failed"
+    notes = explorer._views.line.notes.value
+    assert "sensor &lt;unplugged&gt;" in notes
+    assert "<details>" in notes
+    assert "Traceback" in explorer.failure.traceback
+    assert explorer.result.samples >= 32
+    assert explorer.heatmap.shape == [3, 3]
+    assert "The comparison failed" in explorer._views.line.live.value
+
+
+def test_a_second_run_after_a_failure_clears_the_message():
+    net = Net(seed=1, broken_after=8)
+    explorer = explore({"A": Net(), "B": net})
+    explorer.run()
+    assert explorer.wait(30) == "failed"
+    net.broken_after = None
+    explorer.run()
+    assert explorer.wait(30) == "done"
+    assert "failed" not in explorer._views.line.notes.value
+
+
+def test_running_twice_at_once_and_without_layers_is_refused():
+    explorer = explore(loader=Slow(50, 0.01))
+    explorer.run()
+    with pytest.raises(RuntimeError, match="under way"):
+        explorer.run()
+    explorer.cancel()
+    explorer.wait(10)
+    explorer.layers = {"A": []}
+    with pytest.raises(ValueError, match='tick at least one layer of "A"'):
+        explorer.run()
+    explorer._views.header.run.click()
+    assert "tick at least one layer" in explorer._views.line.notes.value
+
+
+def test_more_data_sharpens_a_finished_run():
+    explorer = explore(loader=Slow(6))
+    with pytest.raises(ValueError, match="run"):
+        explorer.add_data(Slow(2))
+    explorer.run(block=True)
+    before = explorer.result
+    torch.manual_seed(5)
+    explorer.add_data([torch.randn(32, 6) for _ in range(6)])
+    assert explorer.wait(30) == "done"
+    assert explorer.result.samples == 2 * before.samples
+    assert explorer.result.worst_stderr() < before.worst_stderr() * 1.5
+    assert before.samples == 6 * 32
+
+
+def test_good_enough_ends_as_done_before_the_data_do():
+    loader = Slow(3000, 0.001)
+    explorer = explore(loader=loader)
+    explorer.run()
+    until(lambda: explorer.result is not None and explorer.result.blocks >= 8)
+    explorer.stop_at_stderr = 0.2
+    assert explorer.wait(30) == "done"
+    assert loader.given < 3000
+    explorer = explore(loader=Slow(3000), stop_at_stderr=0.2)
+    explorer.run(block=True)
+    assert explorer.result.worst_stderr() <= 0.2
+
+
+def test_the_main_thread_stays_free_while_a_run_goes_on():
+    explorer = explore(loader=Slow(30, 0.01))
+    start = time.monotonic()
+    explorer.run()
+    assert time.monotonic() - start < 1.0
+    assert explorer.state == "running"
+    explorer.cancel()
+    explorer.wait(10)
