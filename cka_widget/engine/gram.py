@@ -28,7 +28,8 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
         part = x[samples]
         if _syrk_fits(out, part):
             _syrk_(out, part)
-            out.mul_(alpha)
+            if alpha != 1.0:
+                out.mul_(alpha)
         elif out.shape[0] == 1:
             torch.addmm(out[0], part, part.mT, beta=0, alpha=alpha, out=out[0])
         else:

@@ -79,11 +79,11 @@ class HsicAccumulator:
             d = h.diagonal(dim1=-2, dim2=-1)
             self.rows.add(h, d, n, sign)
             if self.pooled is not None:
-                self.pooled.add(*self._pool(h, d, stack.alphas().to(self._device)), n, sign)
+                self.pooled.add(*self._pool(h, d, stack.sizes().to(self._device)), n, sign)
 
-    def _pool(self, h: Tensor, d: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        square = torch.zeros_like(self._size).index_add_(0, self._groups, alpha.square())
-        unit = alpha / (square / self._size).sqrt()[self._groups]
+    def _pool(self, h: Tensor, d: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+        total = torch.zeros_like(self._size).index_add_(0, self._groups, size.log())
+        unit = (total / self._size)[self._groups].exp() / size
         own = d.new_zeros(len(d), len(self._size))
         own.index_add_(1, self._groups, d * unit.square())
         return self._by_group(h * torch.outer(unit, unit) * self._counts) / self._pairs, (

@@ -55,7 +55,8 @@ class Kernel:
 class _Row:
     """What is fixed for a row by its first batch, or by a later one that needs more care."""
 
-    alpha: float | None = None  # brings K to about 1: products stay in float32's range
+    size: float | None = None  # mean energy of a sample
+    alpha: float = 1.0  # K's scale: where size would take products out of float32's range
     sigma: float | None = None
     centre_gram: bool = False
     centre_features: bool = False
@@ -115,7 +116,7 @@ class GramStack:
         if state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64:
             self._form_centred(state, x, slots)
         else:
-            gram.linear_gram_(slots, x.to(self.dtype), state.alpha or 1.0)
+            gram.linear_gram_(slots, x.to(self.dtype), state.alpha)
             if not state.seen and gram.cancellation(slots) > _CENTRE_FEATURES_ABOVE:
                 state.centre_features = True
                 self._form_centred(state, x, slots)
@@ -170,9 +171,9 @@ class GramStack:
                     self.suspects.add(row)
         return found
 
-    def alphas(self) -> Tensor:
-        """1 / (mean energy of a sample) of every row in its first batch, float64 (R,)."""
-        found = [row.alpha or 1.0 for row in self.rows]
+    def sizes(self) -> Tensor:
+        """Mean energy of a sample of every row in its first batch, float64 (R,)."""
+        found = [row.size or 1.0 for row in self.rows]
         return torch.tensor(found, dtype=torch.float64, device=self.device)
 
     def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor]:
@@ -181,7 +182,8 @@ class GramStack:
         start, end = s.offset + first * m * m, s.offset + last * m * m
         flat = self._buffer[: len(self.rows), start:end].view(-1, last - first, m * m)
         stack = flat.view(-1, last - first, m, m)
-        scale = self.alphas().reciprocal()
+        alphas = [row.alpha for row in self.rows]
+        scale = torch.tensor(alphas, dtype=torch.float64, device=self.device).reciprocal()
         scale = scale[:, None] * scale
         flat = flat.transpose(0, 1)
         if not self.kernel.unbiased:
@@ -209,16 +211,15 @@ class GramStack:
     def _first(self, state: _Row, slots: Slots) -> None:
         state.seen = True
         state.centre_gram = gram.cancellation(slots) > _CENTRE_GRAM_ABOVE
-        if state.alpha is None and (size := float(gram.magnitude(slots))):
-            state.alpha = _within_range(1.0 / size)
+        if state.size is None:
+            state.size = float(gram.magnitude(slots)) or None
+            state.seen = state.size is not None  # all zero: no scale yet
+            state.alpha = _scale(state.size or 1.0)
             for _, out in slots:
                 out.mul_(state.alpha)
-        elif state.alpha is None:
-            state.seen = False  # all zero: no scale yet
 
     def _form_centred(self, state: _Row, x: Tensor, slots: Slots) -> None:
-        alpha = state.alpha or 1.0
-        energy = gram.centred_gram_(slots, x, alpha) * alpha
+        energy = gram.centred_gram_(slots, x, state.alpha) * state.alpha
         spread = gram.magnitude(slots)
         # What varies by less than the rounding of the mean is constant: exactly zero then.
         varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * energy)
@@ -233,7 +234,7 @@ class GramStack:
             # Where most samples coincide the median is 0: the root mean square serves then.
             typical = float(gram.median_distance(squared)) or float(squared.mean().sqrt())
             state.sigma = self.kernel.bandwidth * typical or None
-            state.alpha = 1.0
+            state.size = 1.0
         for _, out in slots:
             if state.sigma is None:  # no two samples differ yet: all ones, centred
                 out.zero_()
@@ -268,6 +269,8 @@ class GramStack:
         self._slots.clear()
 
 
-def _within_range(alpha: float) -> float:
-    """As a factor in float32: neither it nor its square overflows."""
-    return max(1e-18, min(1e18, alpha)) if math.isfinite(alpha) else 1.0
+def _scale(size: float) -> float:
+    """1 where products of Grams of that size stay in float32's range, else about 1 / size."""
+    if not math.isfinite(size) or 1e-8 < size < 1e8:
+        return 1.0
+    return max(1e-18, min(1e18, 1 / size))
