@@ -124,3 +124,17 @@ def test_hooks_of_the_owner_that_change_outputs_count() -> None:
     model[0].register_forward_hook(lambda module, args, output: output.sin())
     reference = reference_compare({"a": model}, zoo.vectors())
     assert largest_error(run({"a": model}, zoo.vectors()), reference) <= TOLERANCE
+
+
+def test_distributed_data_parallel_is_unwrapped() -> None:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        plain = zoo.mlp()
+        wrapped = nn.parallel.DistributedDataParallel(plain)
+        expected = run({"a": plain, "b": zoo.mlp(1)}, zoo.vectors())
+        found = run({"a": wrapped, "b": zoo.mlp(1)}, zoo.vectors())
+    finally:
+        torch.distributed.destroy_process_group()
+    assert found.layers("a") == expected.layers("a")
+    np.testing.assert_array_equal(found.matrix("a", "b"), expected.matrix("a", "b"))
