@@ -236,15 +236,21 @@ class Notebook:
         answer = self.page.evaluate(
             """async code => {
                 const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-                const future = kernel.requestExecute({code, store_history: false});
                 const answer = {text: "", error: ""};
-                future.onIOPub = message => {
-                    if (message.header.msg_type === "stream") answer.text += message.content.text;
-                    if (message.header.msg_type === "error")
-                        answer.error = message.content.traceback.join("\\n");
-                };
-                await future.done;
-                return answer;
+                // For a moment after an error the kernel aborts what it is asked.
+                for (let tries = 0; tries < 50; tries++) {
+                    const future = kernel.requestExecute({code, store_history: false});
+                    future.onIOPub = message => {
+                        if (message.header.msg_type === "stream")
+                            answer.text += message.content.text;
+                        if (message.header.msg_type === "error")
+                            answer.error = message.content.traceback.join("\\n");
+                    };
+                    const reply = await future.done;
+                    if (reply.content.status !== "aborted") return answer;
+                    await new Promise(later => setTimeout(later, 100));
+                }
+                throw new Error("the kernel aborts all it is asked");
             }""",
             code,
         )
