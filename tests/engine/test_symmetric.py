@@ -1,0 +1,56 @@
+"""X X' by each way that `symmetric` knows, and the choice between them."""
+
+import pytest
+import torch
+
+from cka_widget.engine import symmetric
+from cka_widget.engine.gram import linear_gram_
+
+
+@pytest.mark.parametrize("way", symmetric.WAYS)
+@pytest.mark.parametrize("shape", [(1, 64, 300), (3, 17, 512), (2, 2, 5), (1, 5, 1)])
+def test_every_way_agrees_with_float64(way: symmetric.Way, shape: tuple[int, int, int]) -> None:
+    x = torch.randn(shape)
+    # Rows of a wider buffer, as in the stack; what stands there before must not shine through.
+    out = torch.full((5, shape[0] * shape[1] ** 2), torch.nan)[3].view(*shape[:2], shape[1])
+    way(out, x)
+    truth = x.double() @ x.double().mT
+    torch.testing.assert_close(out.double(), truth, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", symmetric.WAYS)
+def test_every_way_takes_features_that_are_not_contiguous(way: symmetric.Way) -> None:
+    x = torch.randn(2, 16, 700)[:, :, 20:600]
+    out = torch.empty(2, 16, 16)
+    way(out, x)
+    torch.testing.assert_close(out, x.contiguous() @ x.contiguous().mT, rtol=1e-5, atol=1e-4)
+
+
+def test_a_timed_choice_is_made_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    symmetric._timed.cache_clear()
+    x, out = torch.randn(1, 32, 1024), torch.empty(1, 32, 32)
+    first = symmetric.quickest_way(out, x)
+    monkeypatch.setattr(symmetric, "WAYS", ())  # a second trial would find nothing to choose
+    assert symmetric.quickest_way(out, torch.randn(1, 32, 1100)) is first
+
+
+def test_no_timing_decides_under_deterministic_algorithms() -> None:
+    x, out = torch.randn(1, 64, 4096), torch.empty(1, 64, 64)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert symmetric.quickest_way(out, x) is symmetric.gemm
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_only_float32_is_timed() -> None:
+    x = torch.randn(1, 64, 4096, dtype=torch.float64)
+    assert symmetric.quickest_way(x.new_empty(1, 64, 64), x) is symmetric.gemm
+
+
+def test_the_scale_is_applied_to_every_block() -> None:
+    x = torch.randn(12, 300)
+    out = torch.empty(2, 6, 6)
+    linear_gram_([(slice(0, 12), out)], x, alpha=0.5)
+    blocks = x.view(2, 6, 300)
+    torch.testing.assert_close(out, 0.5 * blocks @ blocks.mT, rtol=1e-5, atol=1e-4)
