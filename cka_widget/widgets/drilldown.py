@@ -24,6 +24,10 @@ WAITING = (
     '<div class="cka-nothing"><b>Nothing to show yet</b><span>Once the run has begun, a click on a '
     "cell of the heatmap shows the particles behind its score.</span></div>"
 )
+UNKNOWN = (
+    '<div class="cka-nothing"><b>Not computed yet</b><span>No run has compared these two layers. '
+    "Run again to compute what is ticked.</span></div>"
+)
 
 
 class DrillDown(widgets.VBox):
@@ -65,10 +69,10 @@ class DrillDown(widgets.VBox):
     def theme(self, theme: str) -> None:
         self.matrix.theme = theme
 
-    def clear(self, waiting: bool = False) -> None:
-        """Say that no cell is selected (or, when `waiting`, that there is nothing to select)."""
+    def clear(self, words: str = NOTHING) -> None:
+        """Say that no cell is selected, or why there is nothing to show of it."""
         self._shown = None
-        self.header.value = WAITING if waiting else NOTHING
+        self.header.value = words
         self._show_panels()
 
     def show(self, result: Any, cell: Cell, slots: tuple[str, str] = ("a", "b")) -> None:

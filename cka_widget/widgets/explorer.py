@@ -18,8 +18,9 @@ from cka_widget.engine.keys import Cell
 from cka_widget.widgets import picture
 from cka_widget.widgets.export import kinds
 from cka_widget.widgets.guard import serialise
+from cka_widget.widgets.known import Known
 from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
-from cka_widget.widgets.screen import Screen, worst_error
+from cka_widget.widgets.screen import Screen
 from cka_widget.widgets.shown import VALUE_NAMES
 from cka_widget.widgets.study import Study
 from cka_widget.widgets.views import Views
@@ -42,12 +43,13 @@ class CKAExplorer(widgets.VBox):
     Attributes:
         selection: the pinned `Cell`, by names; None for none. Set it, observe it, link it.
         hover: the `Cell` under the pointer, or None.
-        layers: model name -> names of the ticked modules.
+        layers: model name -> names of the ticked modules. Fewer cut the heatmap at once; more
+            are hatched until a run has computed them, and the cells known by then stay.
         pair: (row model, column model) on screen.
         metric: "mean", "spread" or "stderr".
         state: "idle", "running", "paused", "done", "cancelled" or "failed".
         progress: share of the data that is through, 0 to 1.
-        result: the `CKAResult` so far, live; None before the first batch.
+        result: the `CKAResult` of the latest run, live; None before the first batch.
     """
 
     selection = t.Any(None, allow_none=True)
@@ -78,8 +80,8 @@ class CKAExplorer(widgets.VBox):
         self._options = {"forward": forward, **options}
         self._runner = Runner(self._publish, self._enter_state)
         self._status = Progress()
+        self._known = Known()
         self._base: Any = None  # the result that a run adds to
-        self._ran: Any = None  # the layers of the last run, as the engine was asked
         self._displays: list[Any] = []
         trees = self._study.trees
         offered = kinds(lambda: self._drawing, lambda: self.result, trees)
@@ -133,7 +135,9 @@ class CKAExplorer(widgets.VBox):
         for name in self.pair:
             if not self.layers[name]:
                 raise ValueError(f'tick at least one layer of "{name}" first')
-        self._start(None, self._study.loader, self._study.request(self.layers), block)
+        asked = self._study.request(self.layers)
+        adds = self._study.adds(self.layers, self._known)
+        self._start(None, self._study.loader, asked, block, adds)
 
     def add_data(self, loader: Any, block: bool | None = None) -> None:
         """Go on from the present result with more data, the layers of its run.
@@ -142,17 +146,26 @@ class CKAExplorer(widgets.VBox):
             ValueError: there is no result yet.
             RuntimeError: a run is under way.
         """
-        if self.result is None:
+        latest = self._known.latest
+        if latest is None:
             raise ValueError("there is no result to add to: call run() first")
-        self._start(self.result, loader, self._ran, block)
+        self._start(latest.result, loader, latest.asked, block)
 
-    def _start(self, base: Any, loader: Any, layers: Any, block: bool | None) -> None:
+    def _start(
+        self, base: Any, loader: Any, layers: Any, block: bool | None, adds: bool = False
+    ) -> None:
         if self.state in RUNNING:
             raise RuntimeError("a run is under way: wait for it, or cancel it first")
-        self._base, self._ran, self._status = base, layers, Progress()
+        self._base, self._status = base, Progress()
         goal, models = self.stop_at_stderr, {name: self._study.models[name] for name in layers}
 
         def iterate() -> Iterator[Snapshot]:
+            weights = self._study.weights()
+            with self._lock:
+                if base is None:
+                    self._known.begin(layers, weights, adds)
+                else:
+                    self._known.go_on(weights)
             return iter_compare(models, loader, layers=layers, stop_at_stderr=goal, **self._options)
 
         block = _on_colab() if block is None else block
@@ -196,6 +209,7 @@ class CKAExplorer(widgets.VBox):
             self._status = progress
             self.set_trait("progress", progress.fraction or 0.0)
             if result is not None:
+                self._known.take(result)
                 self.set_trait("result", result)
                 self._draw()
             self._show_status()
@@ -217,11 +231,11 @@ class CKAExplorer(widgets.VBox):
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
         self._screen.draw(
-            self.result, self.pair, self.layers, self.metric, self.state, self.selection
+            self._known, self.pair, self.layers, self.metric, self.state, self.selection
         )
 
     def _show_status(self) -> None:
-        line, worst = self._views.line, worst_error(self.result, self.pair)
+        line, worst = self._views.line, self._known.worst_error(*self.pair)
         line.show(self.state, self._status, worst, self._study.setting(self._status.device))
         line.note(getattr(self.result, "warnings", ()), self.failure)
         self._views.pulse.tick(self.state)
@@ -275,7 +289,7 @@ class CKAExplorer(widgets.VBox):
 
     @t.validate("selection", "hover")
     def _valid_cell(self, proposal: Any) -> Cell | None:
-        return self._study.cell(proposal["value"], self.result)
+        return self._study.cell(proposal["value"], self._known)
 
     @t.validate("layers")
     def _valid_layers(self, proposal: Any) -> dict[str, list[str]]:
@@ -304,7 +318,7 @@ class CKAExplorer(widgets.VBox):
             if models != self.pair and self.result is not None:
                 self.pair = models
             self._screen.pin(cell)
-            self._screen.draw_cell(self.result, self.pair, cell)
+            self._screen.draw_cell(self._known, self.pair, cell)
 
     @t.observe("layers", "pair", "metric")
     def _choose(self, change: Any) -> None:
@@ -324,7 +338,7 @@ class CKAExplorer(widgets.VBox):
 
     @property
     def _drawing(self) -> Any:
-        return self._screen.picture(self.result.samples, self.pair)
+        return self._screen.picture(self._known, self.pair)
 
     def _ipython_display_(self, **kwargs: Any) -> None:
         self._displays.append(display(self._repr_mimebundle_(), raw=True, display_id=True))

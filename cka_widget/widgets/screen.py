@@ -7,19 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.engine.keys import Cell
 from cka_widget.widgets import picture
+from cka_widget.widgets.drilldown import UNKNOWN, WAITING
+from cka_widget.widgets.known import Known
+from cka_widget.widgets.legend import APART, apart, legend_html
 from cka_widget.widgets.plan import plan_html
 from cka_widget.widgets.runner import RUNNING
-from cka_widget.widgets.shown import (
-    VALUE_NAMES,
-    Axis,
-    axis,
-    cell_at,
-    matrices,
-    not_computed,
-    pair_at,
-)
+from cka_widget.widgets.shown import VALUE_NAMES, Axis, axis, cell_at, matrices, pair_at
 from cka_widget.widgets.study import Study
 from cka_widget.widgets.views import Views
 
@@ -47,7 +42,7 @@ class Screen:
 
     def draw(
         self,
-        result: Any,
+        known: Known,
         pair: tuple[str, str],
         layers: Mapping[str, list[str]],
         metric: str,
@@ -57,13 +52,13 @@ class Screen:
         """Draw everything but the state line."""
         views, (row, col), slots = self._views, pair, self.slots(pair)
         views.show_pair(row, col, slots, self._study.on_screen(pair))
-        views.show_empty(result is None, state in RUNNING)
-        if result is None:
+        views.show_empty(not known, state in RUNNING)
+        if not known:
             views.plan.value = plan_html(self._study.plan(layers), row, col, state)
-            views.drill.clear(waiting=True)
+            views.drill.clear(WAITING)
             return
-        axes = self._axis(result, row, layers[row]), self._axis(result, col, layers[col])
-        self._values, errors = matrices(result, *axes, metric)
+        axes = self._axis(known, row, layers[row]), self._axis(known, col, layers[col])
+        self._values, errors = matrices(known, *axes, metric)
         heatmap = views.heatmap
         with heatmap.hold_sync():
             if axes != self._axes:
@@ -76,22 +71,24 @@ class Screen:
                 heatmap.row_name, heatmap.col_name = row, col
                 heatmap.row_color, heatmap.col_color = slots[row], slots[col]
                 heatmap.height = _comfortable(len(axes[0].layers))
+            heatmap.reason = APART if apart(known, *axes).any() else ""
             heatmap.value_name = VALUE_NAMES[metric]
             heatmap.auto_range = metric != "mean" or views.toolbar.range.value
             heatmap.set_data(self._values, errors)
             self.pin(selection)
-        views.show_legend(self._values, *axes, self._missing(result, pair, layers))
-        self.draw_cell(result, pair, selection)
+        views.legend.value = legend_html(known, self._values, *axes, state in RUNNING)
+        self.draw_cell(known, pair, selection)
 
-    def draw_cell(self, result: Any, pair: Sequence[str], cell: Cell | None) -> None:
-        """Draw the drill-down of the selected cell, or say that there is none."""
-        if result is None:
+    def draw_cell(self, known: Known, pair: Sequence[str], cell: Cell | None) -> None:
+        """Draw the drill-down of the selected cell, or say why there is none."""
+        if not known:
             return
-        if cell is None or not all(_has(result, key) for key in cell):
-            self._views.drill.clear()
+        run = known.run_of(cell) if cell is not None else None
+        if cell is None or run is None:
+            self._views.drill.clear(*([UNKNOWN] if cell is not None else []))
             return
         slots = self.slots(pair)
-        self._views.drill.show(result, cell, (slots[cell.row.model], slots[cell.col.model]))
+        self._views.drill.show(run.result, cell, (slots[cell.row.model], slots[cell.col.model]))
 
     def pin(self, selection: Cell | None) -> None:
         """Mark the selected cell in the heatmap, where it is shown."""
@@ -107,7 +104,7 @@ class Screen:
         """Names of the heatmap's [row, column]."""
         return None if self._axes is None else cell_at(*self._axes, pair)
 
-    def picture(self, samples: int, pair: Sequence[str]) -> Any:
+    def picture(self, known: Known, pair: Sequence[str]) -> Any:
         """The heatmap on screen as a static figure.
 
         Raises:
@@ -116,6 +113,7 @@ class Screen:
         if self._axes is None:
             raise ValueError("there is no result to draw yet")
         heatmap, (rows, cols), slots = self._views.heatmap, self._axes, self.slots(pair)
+        samples = sorted({run.result.samples for run in known.shown(*self._axes)})
         return picture.figure(
             self._values,
             (rows.model, rows.layers, slots[rows.model]),
@@ -124,35 +122,12 @@ class Screen:
             colormap=heatmap.colormap,
             limits=None if heatmap.auto_range else (heatmap.vmin, heatmap.vmax),
             origin=heatmap.origin,
-            note=f"{samples:,} samples",
+            note=f"{' and '.join(f'{number:,}' for number in samples)} samples" if samples else "",
         )
 
-    def _axis(self, result: Any, model: str, chosen: list[str]) -> Axis:
+    def _axis(self, known: Known, model: str, chosen: list[str]) -> Axis:
         everything = chosen == self._study.defaults[model]
-        return axis(result, self._study.trees[model], model, chosen, everything)
-
-    def _missing(
-        self, result: Any, pair: Sequence[str], layers: Mapping[str, list[str]]
-    ) -> list[str]:
-        aliases = self._study.aliases
-        return [
-            f"{model} {name}"
-            for model in dict.fromkeys(pair)
-            for name in not_computed(result.layers(model), layers[model], aliases[model])
-        ]
-
-
-def worst_error(result: Any, pair: Sequence[str]) -> float:
-    """Largest standard error on screen; NaN where there is none yet."""
-    if result is None:
-        return float("nan")
-    errors = result.stderr(*pair).to_numpy(float)
-    known = errors[np.isfinite(errors)]
-    return float(known.max()) if known.size else float("nan")
-
-
-def _has(result: Any, key: LayerKey) -> bool:
-    return key.model in result.models and key.layer in result.layers(key.model)
+        return axis(known, self._study.trees[model], model, chosen, everything)
 
 
 def _comfortable(rows: int) -> int:

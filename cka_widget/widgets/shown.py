@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.layers import OUTPUT, split_call
 from cka_widget.layer_tree import LayerTree
+from cka_widget.widgets.known import Known
 
+NOT_YET = "not computed yet"
 VALUE_NAMES = {"mean": "CKA", "spread": "spread", "stderr": "standard error"}
 
 
@@ -21,32 +22,23 @@ def default_choice(tree: LayerTree) -> list[str]:
     return [node.name for node in tree if node.name in usable and not node.alias_of]
 
 
-def visible_layers(
-    layers: Sequence[str], chosen: Sequence[str], everything: bool, aliases: Mapping[str, str]
-) -> list[str]:
-    """Those labels of a result (calls numbered) whose module, or one with its output, is chosen."""
-    if everything:
-        return list(layers)
-    wanted = {*chosen, *(aliases[name] for name in chosen if name in aliases)}
-    return [name for name in layers if name in wanted or split_call(name)[0] in wanted]
-
-
-def not_computed(
-    layers: Sequence[str], chosen: Sequence[str], aliases: Mapping[str, str]
-) -> list[str]:
-    """Chosen modules that the result has no row for, and whose output no other row has."""
-    known = {part for name in layers for part in (name, split_call(name)[0])}
-    return [name for name in chosen if name not in known and aliases.get(name) not in known]
-
-
 @dataclass(frozen=True)
 class Axis:
-    """One side of the heatmap."""
+    """One side of the heatmap.
+
+    Attributes:
+        model: name of the model.
+        layers: labels of the rows, those that were not computed yet among them.
+        info: class and shape of each.
+        reasons: why each is undefined, or None.
+        missing: the labels that no run has.
+    """
 
     model: str
     layers: list[str]
     info: list[str]
     reasons: list[str | None]
+    missing: list[str]
 
     def index(self, key: LayerKey) -> int | None:
         """Where a layer stands, None where it is not shown."""
@@ -55,13 +47,70 @@ class Axis:
         return self.layers.index(key.layer)
 
 
-def axis(result: Any, tree: LayerTree, model: str, chosen: Sequence[str], everything: bool) -> Axis:
-    """The chosen layers of one model, with class and shape, and why a layer is undefined."""
-    layers = result.layers(model)
-    aliases = {node.name: node.alias_of for node in tree if node.alias_of}
-    keep = visible_layers(layers, chosen, everything, aliases)
-    reasons = dict(zip(layers, result.reasons(model), strict=True))
-    return Axis(model, keep, [layer_info(tree, name) for name in keep], [reasons[n] for n in keep])
+def axis(
+    known: Known, tree: LayerTree, model: str, chosen: Sequence[str], everything: bool
+) -> Axis:
+    """The chosen layers of one model: what was computed, and what was not yet.
+
+    Where `everything` is chosen and the latest run was asked for everything, it knows best.
+    """
+    latest = known.latest
+    labels, missing, skipped = _chosen(known, tree, model, chosen)
+    if everything and latest is not None and latest.asked.get(model, ()) is None:
+        labels, missing = list(latest.places(model)), []
+    reasons = known.reasons(model, labels) | dict.fromkeys(missing, NOT_YET) | skipped
+    info = [layer_info(tree, name) for name in labels]
+    return Axis(model, labels, info, [reasons[name] for name in labels], missing)
+
+
+def _chosen(
+    known: Known, tree: LayerTree, model: str, chosen: Sequence[str]
+) -> tuple[list[str], list[str], dict[str, str | None]]:
+    """Labels in order, those that no run has, and those without a row with the reason."""
+    wanted: set[str] = set()
+    absent: list[str] = []
+    skipped: dict[str, str | None] = {}
+    for name in chosen:
+        rows = known.labels(model, name, tree[name].alias_of)
+        wanted.update(rows)
+        if not rows:
+            absent.append(name)
+            if reason := known.skipped(model, name):
+                skipped[name] = reason
+    labels = [label for label in known.runs[0].places(model) if label in wanted]
+    more = [label for label in known.layers(model) if label in wanted and label not in labels]
+    missing = [name for name in absent if name not in skipped]
+    return in_order(labels, more + absent, tree), missing, skipped
+
+
+def run_order(tree: LayerTree) -> dict[str, tuple[int, int]]:
+    """Name -> rank in the order of outputs: a container gives its own after its children.
+
+    So the rows of a run of some layers stand as those of a run of everything do.
+    """
+    ranks: dict[str, tuple[int, int]] = {}
+    for at, node in enumerate(tree):
+        parts = node.name.split(".")
+        for depth in range(1, len(parts) + 1):
+            ranks[".".join(parts[:depth])] = (at, -depth)
+    return ranks
+
+
+def in_order(labels: Sequence[str], more: Sequence[str], tree: LayerTree) -> list[str]:
+    """`labels` as they are, with each of `more` before the first that comes after it."""
+    if not more:
+        return list(labels)
+    ranks = run_order(tree)
+    last = (len(tree), 0)  # the model's own output
+
+    def rank(label: str) -> tuple[int, int]:
+        return ranks.get(split_call(label)[0], last)
+
+    found = list(labels)
+    for name in more:
+        later = (i for i, one in enumerate(found) if rank(one) > rank(name))
+        found.insert(next(later, len(found)), name)
+    return found
 
 
 def layer_info(tree: LayerTree, label: str) -> str:
@@ -69,8 +118,9 @@ def layer_info(tree: LayerTree, label: str) -> str:
     name = split_call(label)[0]
     if label == OUTPUT:
         return tree.class_name
-    node = {node.name: node for node in tree}.get(name)
-    return " ".join(filter(None, (node.class_name, node.shape_text))) if node else ""
+    if name not in tree:
+        return ""
+    return " ".join(filter(None, (tree[name].class_name, tree[name].shape_text)))
 
 
 def cell_at(rows: Axis, cols: Axis, pair: Sequence[int]) -> Cell | None:
@@ -91,12 +141,9 @@ def pair_at(rows: Axis, cols: Axis, cell: Cell | None) -> list[int]:
 
 
 def matrices(
-    result: Any, rows: Axis, cols: Axis, metric: str
+    known: Known, rows: Axis, cols: Axis, metric: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Values and standard errors of the shown cells; errors go with the mean alone."""
-    frame = getattr(result, {"mean": "matrix"}.get(metric, metric))(rows.model, cols.model)
-    values = frame.loc[rows.layers, cols.layers].to_numpy(float)
-    if metric != "mean":
-        return values, None
-    errors = result.stderr(rows.model, cols.model).loc[rows.layers, cols.layers].to_numpy(float)
-    return values, errors
+    sides = rows.model, rows.layers, cols.model, cols.layers
+    values = known.table({"mean": "matrix"}.get(metric, metric), *sides)
+    return values, known.table("stderr", *sides) if metric == "mean" else None

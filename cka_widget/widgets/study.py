@@ -15,8 +15,10 @@ from cka_widget.engine.particles import as_passes
 from cka_widget.engine.placement import pick_device
 from cka_widget.engine.streams import Stream
 from cka_widget.widgets.inputs import batch_for, look_at, peek, seconds_a_sample
+from cka_widget.widgets.known import Known
 from cka_widget.widgets.plan import Plan
-from cka_widget.widgets.shown import default_choice
+from cka_widget.widgets.shown import default_choice, run_order
+from cka_widget.widgets.weights import fingerprint
 
 
 class Study:
@@ -40,6 +42,7 @@ class Study:
     ) -> None:
         self._options = options
         passes = as_passes(models, options.get("particle_axis"))
+        self._passes = [run for runs in passes.values() for run in runs]
         self.models = {str(name): model for name, model in models.items()}
         self.names = list(passes)
         self.particles = {name: len(runs) for name, runs in passes.items()}
@@ -90,10 +93,28 @@ class Study:
     def request(self, layers: Mapping[str, Sequence[str]]) -> dict[str, list[str] | None]:
         """The engine's `layers=`: None where its own default is meant; unticked models left out."""
         return {
-            name: None if list(layers[name]) == self.defaults[name] else list(layers[name])
+            name: None
+            if list(layers[name]) == self.defaults[name]
+            else sorted(layers[name], key=run_order(self.trees[name]).__getitem__)
             for name in self.names
             if layers[name]
         }
+
+    def weights(self) -> Any:
+        """What the models' weights are now; equal to an earlier value where they are the same."""
+        return fingerprint(self._passes)
+
+    def adds(self, layers: Mapping[str, Sequence[str]], known: Known) -> bool:
+        """Whether a run of these layers has any that no earlier run has together."""
+        return bool(known) and not any(
+            run.asked == self.request(layers)
+            or all(
+                run.labels(model, name, self.aliases[model].get(name)) or run.skipped(model, name)
+                for model, names in layers.items()
+                for name in names
+            )
+            for run in known.runs
+        )
 
     def setting(self, device: str = "") -> str:
         """Device and estimator in a few words; the device that a run would choose, by default."""
@@ -111,7 +132,7 @@ class Study:
         """Models whose pickers are shown: both of two, or those of the pair."""
         return self.names if len(self.names) < 3 else list(dict.fromkeys(pair))
 
-    def cell(self, value: Any, result: Any) -> Cell | None:
+    def cell(self, value: Any, known: Known) -> Cell | None:
         """Check a cell given by names.
 
         Raises:
@@ -130,18 +151,17 @@ class Study:
         for key in cell:
             if key.model not in self.names:
                 raise t.TraitError(f'no model "{key.model}"{_near(key.model, self.names)}')
-            known = [OUTPUT, *(node.name for node in self.trees[key.model])]
-            if result is not None and key.model in result.models:
-                known += result.layers(key.model)
-            if key.layer not in known and split_call(key.layer)[0] not in known:
+            names = [OUTPUT, *(node.name for node in self.trees[key.model])]
+            names += known.layers(key.model)
+            if key.layer not in names and split_call(key.layer)[0] not in names:
                 raise t.TraitError(
-                    f'model "{key.model}" has no layer "{key.layer}"{_near(key.layer, known)}'
+                    f'model "{key.model}" has no layer "{key.layer}"{_near(key.layer, names)}'
                 )
-        return Cell(*(self._row_of(key, result) for key in cell))
+        return Cell(*(self._row_of(key, known) for key in cell))
 
-    def _row_of(self, key: LayerKey, result: Any) -> LayerKey:
+    def _row_of(self, key: LayerKey, known: Known) -> LayerKey:
         """The layer itself, or the one that stands for it where both have the same output."""
-        if result is None or key.layer in result.layers(key.model):
+        if not known or key.layer in known.layers(key.model):
             return key
         return LayerKey(key.model, self.aliases[key.model].get(key.layer, key.layer))
 

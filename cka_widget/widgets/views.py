@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 import traitlets as t
 
 from cka_widget.layer_tree import LayerTree
 from cka_widget.widgets.drilldown import DrillDown
 from cka_widget.widgets.export import ExportMenu
-from cka_widget.widgets.format import plural
 from cka_widget.widgets.guard import family
 from cka_widget.widgets.header import Header
 from cka_widget.widgets.heatmap import Heatmap
 from cka_widget.widgets.picker import LayerPicker
 from cka_widget.widgets.pulse import Pulse
-from cka_widget.widgets.shown import Axis
 from cka_widget.widgets.status import StatusLine
 from cka_widget.widgets.style import stylesheet
 from cka_widget.widgets.toolbar import Toolbar
@@ -100,28 +96,3 @@ class Views:
         hidden, seen = (self.result, self.empty) if empty else (self.empty, self.result)
         hidden.add_class("cka-hidden")
         seen.remove_class("cka-hidden")
-
-    def show_legend(self, values: np.ndarray, rows: Axis, cols: Axis, missing: list[str]) -> None:
-        """Say under the heatmap why cells are hatched, and which ticked layers it lacks."""
-        parts = []
-        number = int(np.isnan(values).sum())
-        if number and values.size:
-            named: dict[tuple[str, str], list[str]] = {}
-            for one in (rows,) if rows.model == cols.model else (rows, cols):
-                for layer, reason in zip(one.layers, one.reasons, strict=True):
-                    if reason:
-                        named.setdefault((one.model, reason), []).append(layer)
-            some = "; ".join(f"{model} {_few(x)}: {why}" for (model, why), x in named.items())
-            cells = plural(number, "undefined cell")
-            parts.append(f"hatched: {cells}" + (f" ({some})" if some else ""))
-        if missing:
-            them = "it" if len(missing) == 1 else "them"
-            parts.append(f"not computed yet: {_few(missing)}. Run again to add {them}")
-        text = "<br>".join(escape(part) for part in parts)
-        self.legend.value = f'<div class="cka-legend">{text}</div>' if text else ""
-
-
-def _few(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
-    rest = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")

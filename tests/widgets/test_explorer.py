@@ -142,7 +142,10 @@ def test_unticking_hides_rows_at_once_and_ticking_brings_them_back(finished):
     assert finished.heatmap.row_labels == ["head"]
     assert finished.heatmap.shape[0] == 1
     finished.layers = {"A": ["head", "spare"]}
-    assert "not computed yet: A spare" in finished._views.legend.value
+    assert finished.heatmap.row_labels == ["head", "spare"]
+    assert np.isnan(finished.heatmap.array()[1]).all()
+    assert finished.heatmap.row_reasons == ["", "never ran"]
+    assert "A spare: never ran" in finished._views.legend.value
     assert finished._views.pickers["A"].checked == ["head", "spare"]
     finished.layers = everything
     assert finished.heatmap.row_labels == rows

@@ -1,0 +1,188 @@
+"""What has been computed so far, run by run: every cell is shown from one run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cka_widget.engine.errors import CompareError
+from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.engine.layers import split_call
+
+CHANGED = (
+    "the models have changed since the run that this would add to: its scores and the new ones "
+    "do not belong together, so run again"
+)
+
+
+@dataclass
+class Run:
+    """One run: what was asked for, the weights it saw, and its result so far."""
+
+    asked: Mapping[str, Any]
+    weights: Any
+    adds: bool
+    result: Any = None
+    _places: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def places(self, model: str) -> dict[str, int]:
+        """Label -> position among the model's layers; they stay as the first batch found them."""
+        if model not in self._places:
+            labels = self.result.layers(model) if model in self.result.models else []
+            self._places[model] = {label: at for at, label in enumerate(labels)}
+        return self._places[model]
+
+    def __contains__(self, key: LayerKey) -> bool:
+        return key.layer in self.places(key.model)
+
+    def labels(self, model: str, name: str, alias: str | None) -> list[str]:
+        """Rows of a module (one a call), or of one with the same output; [] for none."""
+        places = self.places(model)
+        if not places:
+            return []
+        if name in places:
+            return [name]
+        calls = [label for label in places if split_call(label)[0] == name]
+        same = self._rows(model).aliases.get(name, alias)
+        return calls or ([same] if same in places else [])
+
+    def skipped(self, model: str, name: str) -> str | None:
+        """Why the run has no row for a module that it was asked for."""
+        reason: str | None = self._rows(model).skipped.get(name) if self.places(model) else None
+        return reason
+
+    def covers(self, other: Run) -> bool:
+        """Every row of the other run is one of this run's too."""
+        return all(
+            other.places(model).keys() <= self.places(model).keys() for model in other.result.models
+        )
+
+    def _rows(self, model: str) -> Any:
+        return next(rows for rows in self.result.rows if rows.name == model)
+
+
+class Known:
+    """The latest run, and of the runs before it what the latest does not have.
+
+    Two layers can only be compared on the same batches, so a run for more layers computes all
+    that are ticked. Until it has seen as many samples as an earlier run, the cells of that run
+    stay on screen as they are; then its own take their place. A run of layers that were all
+    computed already starts afresh. No cell ever mixes the sums of two runs, and where the models'
+    weights have changed nothing of before is kept.
+
+    Not safe by itself: the explorer calls it under its lock.
+
+    Attributes:
+        runs: the runs with a result; a cell is taken from the first that has both its layers.
+        latest: the run that came last, None before the first result.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.latest: Run | None = None
+        self._coming: Run | None = None
+
+    def begin(self, asked: Mapping[str, Any], weights: Any, adds: bool) -> None:
+        """A new run is under way; `adds` when no run has all its layers together."""
+        self._coming = Run(asked, weights, adds)
+
+    def go_on(self, weights: Any) -> None:
+        """More data go into the latest run.
+
+        Raises:
+            CompareError: the weights are not those of that run.
+        """
+        if self.latest is not None and self.latest.weights != weights:
+            raise CompareError(CHANGED)
+
+    def take(self, result: Any) -> None:
+        """The result so far of the run under way."""
+        if self._coming is not None:
+            if self.latest is not None and self.latest.weights != self._coming.weights:
+                self.runs = []
+            self.latest, self._coming = self._coming, None
+        run = self.latest
+        assert run is not None
+        run.result = result
+        others = [one for one in self.runs if one is not run]
+        at = 0
+        while run.adds and at < len(others) and others[at].result.samples > result.samples:
+            at += 1
+        ahead, behind = others[:at], [one for one in others[at:] if not run.covers(one)]
+        self.runs = [*ahead, run, *behind]
+
+    # what there is ---------------------------------------------------------------------------
+    def __bool__(self) -> bool:
+        return bool(self.runs)
+
+    @property
+    def models(self) -> list[str]:
+        """Models that any run has."""
+        return list(dict.fromkeys(model for run in self.runs for model in run.result.models))
+
+    def layers(self, model: str) -> list[str]:
+        """Labels that any run has."""
+        return list(dict.fromkeys(label for run in self.runs for label in run.places(model)))
+
+    def run_of(self, cell: Cell) -> Run | None:
+        """The run that a cell is taken from; None where its layers never ran together."""
+        return next((run for run in self.runs if all(key in run for key in cell)), None)
+
+    def labels(self, model: str, name: str, alias: str | None) -> list[str]:
+        """Rows of a module (or of its alias) in the first run that has it; [] for none."""
+        return next(filter(None, (run.labels(model, name, alias) for run in self.runs)), [])
+
+    def skipped(self, model: str, name: str) -> str | None:
+        """Why a module that was asked for has no row."""
+        return next(filter(None, (run.skipped(model, name) for run in self.runs)), None)
+
+    def reasons(self, model: str, labels: Iterable[str]) -> dict[str, str | None]:
+        """Why a layer is undefined, or None, for the labels that any run has."""
+        found: dict[str, str | None] = {}
+        for run in reversed(self.runs):
+            if run.places(model):
+                found.update(zip(run.places(model), run.result.reasons(model), strict=True))
+        return {label: found.get(label) for label in labels}
+
+    def sources(
+        self, row_model: str, rows: Sequence[str], col_model: str, cols: Sequence[str]
+    ) -> np.ndarray:
+        """Number of the run that each cell is taken from, (rows, cols); -1 for none."""
+        found = np.full((len(rows), len(cols)), -1)
+        for number in reversed(range(len(self.runs))):
+            places = [self.runs[number].places(model) for model in (row_model, col_model)]
+            here = [
+                [name in at for name in names]
+                for at, names in zip(places, (rows, cols), strict=True)
+            ]
+            found[np.ix_(*here)] = number
+        return found
+
+    def table(
+        self, what: str, row_model: str, rows: Sequence[str], col_model: str, cols: Sequence[str]
+    ) -> np.ndarray:
+        """`matrix`, `stderr` or `spread`, each cell from its own run; (rows, cols)."""
+        sources = self.sources(row_model, rows, col_model, cols)
+        values = np.full(sources.shape, np.nan)
+        for number in np.unique(sources[sources >= 0]):
+            run = self.runs[number]
+            frame = getattr(run.result, what)(row_model, col_model).to_numpy(float)
+            r, c = np.nonzero(sources == number)
+            row_at = np.array([run.places(row_model).get(name, -1) for name in rows])
+            col_at = np.array([run.places(col_model).get(name, -1) for name in cols])
+            values[r, c] = frame[row_at[r], col_at[c]]
+        return values
+
+    def shown(self, rows: Any, cols: Any) -> list[Run]:
+        """The runs that any cell of two axes is taken from."""
+        sources = self.sources(rows.model, rows.layers, cols.model, cols.layers)
+        return [self.runs[number] for number in np.unique(sources[sources >= 0])]
+
+    def worst_error(self, row_model: str, col_model: str) -> float:
+        """Largest standard error of the pair; NaN where there is none yet."""
+        rows, cols = self.layers(row_model), self.layers(col_model)
+        errors = self.table("stderr", row_model, rows, col_model, cols)
+        return float(np.nanmax(errors)) if np.isfinite(errors).any() else float("nan")

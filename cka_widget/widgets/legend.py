@@ -1,0 +1,87 @@
+"""What stands under the heatmap: why cells are hatched, and what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from cka_widget.widgets.format import plural
+from cka_widget.widgets.known import Known
+from cka_widget.widgets.shown import Axis
+
+APART = "no run has compared these two layers"
+
+
+def legend_html(known: Known, values: np.ndarray, rows: Axis, cols: Axis, running: bool) -> str:
+    """A line for each kind of cell that needs a word; "" where none does.
+
+    Args:
+        known: the runs behind the cells.
+        values: what is shown, (rows, columns), NaN where undefined.
+        rows: the rows' axis.
+        cols: the columns' axis.
+        running: whether a run is under way.
+    """
+    sources = known.sources(rows.model, rows.layers, cols.model, cols.layers)
+    axes = (rows,) if rows.model == cols.model else (rows, cols)
+    parted = apart(known, rows, cols)
+    missing = np.logical_or.outer(*(np.isin(one.layers, one.missing) for one in (rows, cols)))
+    parts = [
+        _undefined(int((np.isnan(values) & ~parted & ~missing).sum()), axes),
+        _missing(int(parted.sum()), axes, running),
+        _kept(known, sources),
+    ]
+    text = "<br>".join(escape(part) for part in parts if part)
+    return f'<div class="cka-legend">{text}</div>' if text else ""
+
+
+def apart(known: Known, rows: Axis, cols: Axis) -> np.ndarray:
+    """Cells of two computed layers that no run has together, booleans (rows, columns)."""
+    there = [np.isin(one.layers, known.layers(one.model)) for one in (rows, cols)]
+    sources = known.sources(rows.model, rows.layers, cols.model, cols.layers)
+    cells: np.ndarray = np.outer(*there) & (sources < 0)
+    return cells
+
+
+def _undefined(number: int, axes: Sequence[Axis]) -> str:
+    if not number:
+        return ""
+    named: dict[tuple[str, str], list[str]] = {}
+    for one in axes:
+        for layer, reason in zip(one.layers, one.reasons, strict=True):
+            if reason and layer not in one.missing:
+                named.setdefault((one.model, reason), []).append(layer)
+    some = "; ".join(f"{model} {_few(x)}: {why}" for (model, why), x in named.items())
+    return f"hatched: {plural(number, 'undefined cell')}" + (f" ({some})" if some else "")
+
+
+def _missing(apart: int, axes: Sequence[Axis], running: bool) -> str:
+    names = [f"{one.model} {layer}" for one in axes for layer in one.missing]
+    if not names and not apart:
+        return ""
+    what = f"not computed yet: {_few(names)}"
+    if not names:
+        what = f"{plural(apart, 'cell')} of layers that no run has together"
+    them = "it" if max(len(names), apart) == 1 else "them"
+    how = f"the run under way brings {them}" if running else f"Run again to add {them}"
+    return f"hatched: {what}. {how}"
+
+
+def _kept(known: Known, sources: np.ndarray) -> str:
+    runs = [(known.runs[n], int((sources == n).sum())) for n in np.unique(sources[sources >= 0])]
+    if all(run is known.latest for run, _ in runs):
+        return ""
+    parts = [
+        f"{plural(cells, 'cell')} of {'the latest' if run is known.latest else 'an earlier'} run "
+        f"over {plural(run.result.samples, 'sample')}"
+        for run, cells in runs
+    ]
+    return f"{', '.join(parts)}. Saved numbers and pages hold the latest run alone"
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    rest = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
