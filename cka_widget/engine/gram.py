@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from cka_widget.engine import symmetric
+from cka_widget.engine import accelerator, symmetric
 
 # Bytes of features centred at a time: stays in the processor's cache, bounds the extra memory.
 _CHUNK_BYTES = 1 << 20
@@ -32,7 +32,7 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
             out.mul_(alpha)
 
 
-def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> Tensor:
+def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool = False) -> Tensor:
     """K = alpha (X - mean)(X - mean)' for every block, a slab of features at a time.
 
     Subtracting one vector from all samples changes neither HSIC nor distances; it keeps float32
@@ -42,6 +42,7 @@ def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> Tensor:
         slots: written.
         x: features (n, d), any floating dtype; centred in float32 or better.
         alpha: scale of the whole matrix.
+        rounded: multiply the centred features as bfloat16.
 
     Returns:
         Energy of the mean, sum_j mean_j^2, a scalar tensor.
@@ -49,19 +50,21 @@ def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> Tensor:
     n, d = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
     # On an accelerator launches cost more than traffic: slabs of 64 MB there.
-    budget = _CHUNK_BYTES if x.device.type == "cpu" else 64 * _CHUNK_BYTES
+    budget = 64 * _CHUNK_BYTES if accelerator.accelerated(x.device) else _CHUNK_BYTES
     width = max(256, budget // (n * dtype.itemsize))
     energy = torch.zeros((), dtype=dtype, device=x.device)
     # One scratch for all slabs: fresh pages cost more than the subtraction.
-    scratch = torch.empty(n * min(width, d), dtype=dtype, device=x.device)
+    kept = torch.bfloat16 if rounded else dtype
+    scratch = torch.empty(n * min(width, d), dtype=kept, device=x.device)
     for start in range(0, d, width):
         slab = x[:, start : start + width].to(dtype)
         mean = slab.mean(0)
         energy += mean.dot(mean)
         centred = torch.sub(slab, mean, out=scratch[: slab.numel()].view_as(slab))
         for samples, out in slots:
-            part = centred[samples].to(out.dtype).view(*out.shape[:2], -1)
-            torch.baddbmm(out, part, part.mT, beta=float(start > 0), alpha=alpha, out=out)
+            part = centred[samples].view(*out.shape[:2], -1)
+            part = part if rounded else part.to(out.dtype)
+            accelerator.product_(out, part, beta=float(start > 0), alpha=alpha)
     return energy
 
 
@@ -75,7 +78,7 @@ def cancellation(slots: Slots) -> float:
     """Rho = |K| / |U(K)| without the diagonal; NaN where that is not finite, inf where U(K)=0."""
     kept = left = 0.0
     for _, out in slots:
-        gram = out.to(torch.float64, copy=True)
+        gram = out.to(accelerator.sums_device(out.device)).to(torch.float64, copy=True)
         sums = off_diagonal_sums_(gram)
         square = gram.square().sum()
         kept += float(square)

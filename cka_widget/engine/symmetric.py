@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cka_widget.engine import accelerator
+
 # Writes X X' of blocks X (blocks, m, d) into (blocks, m, m).
 Way = Callable[[Tensor, Tensor], None]
 
@@ -38,15 +40,16 @@ def syrk(out: Tensor, x: Tensor) -> None:
 
 
 def quickest_way(out: Tensor, x: Tensor) -> Way:
-    """The way for these blocks; always `gemm` off the CPU and where it hardly matters.
+    """The way for these blocks; `product_` off the CPU, `gemm` where it hardly matters.
 
     The ways differ in the last digit of float32. Under `torch.use_deterministic_algorithms` it is
     `gemm`, so that no timing decides about it.
     """
+    if accelerator.accelerated(out.device):
+        return accelerator.product_
     blocks, m, d = x.shape
     if (
-        out.device.type != "cpu"
-        or not (out.dtype is x.dtype is torch.float32)
+        not (out.dtype is x.dtype is torch.float32)
         or d < 256
         or m < 16
         or x.stride(2) != 1

@@ -1,0 +1,175 @@
+"""What an accelerator needs: reduced precision of centred features, and sums cut into chunks.
+
+Precisions are named as in `torch.set_float32_matmul_precision`:
+
+- "highest": float32 (error of a score about 1e-6),
+- "high": TF32 on NVIDIA GPUs, 10 bits of mantissa (about 2e-5),
+- "medium": features rounded to bfloat16, 7 bits (about 2e-4).
+
+Both reduced ones are for Grams of centred features, summed in float32. Uncentred features would
+lose the first digit; products of Grams stay float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PRECISIONS = ("highest", "high", "medium")
+
+# A matrix product is shared out in tiles of this many rows and columns, one to a processor.
+_TILE = 128
+# Fewer features than this are not worth a processor of their own.
+_LEAST_FEATURES = 1024
+# Chunks begin where a vector of loads does.
+_ALIGN = 64
+
+
+def accelerated(device: torch.device) -> bool:
+    """Work is queued there: reading a number makes the host wait for all of it."""
+    return device.type != "cpu"
+
+
+def sums_device(device: torch.device) -> torch.device:
+    """Where float64 sums are kept: Apple's devices have no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def resolve(precision: str | None, device: torch.device) -> str:
+    """The precision of a run; None follows `torch.set_float32_matmul_precision` on CUDA.
+
+    Raises:
+        ValueError: not one of `PRECISIONS`.
+    """
+    if precision is None:
+        return _torch_precision() if device.type == "cuda" else "highest"
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} is not known: {', '.join(PRECISIONS)} or None")
+    return precision
+
+
+def _torch_precision() -> str:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by `torch.backends`, which torch calls a mix
+        return "high" if _backend("cuda").fp32_precision == "tf32" else "highest"
+
+
+def matmul(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """While entered, float32 matrix products on the device have this precision.
+
+    torch's setting is the process's; it is left alone where it is right already.
+    """
+    wanted = "ieee" if precision == "highest" or device.type == "cpu" else "tf32"
+    if device.type not in ("cpu", "cuda"):
+        return nullcontext()
+    switch = _Switch(device.type, wanted)
+    return nullcontext() if switch.right() else switch
+
+
+class _Switch(AbstractContextManager[None]):
+    """Torch's setting for one kind of device, restored on leaving."""
+
+    def __init__(self, kind: str, wanted: str) -> None:
+        self._backend = _backend(kind)
+        self._wanted = wanted
+        if self._backend is None:  # before torch 2.9 one setting served all devices
+            self._wanted = "highest" if wanted == "ieee" else "high"
+        self._before = self._get()
+
+    def right(self) -> bool:
+        same = ("none", "ieee") if self._wanted == "ieee" else (self._wanted,)
+        return self._before in same
+
+    def __enter__(self) -> None:
+        self._before = self._get()
+        self._set(self._wanted)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._set(self._before)
+
+    def _get(self) -> str:
+        if self._backend is None:
+            return torch.get_float32_matmul_precision()
+        return str(self._backend.fp32_precision)
+
+    def _set(self, value: str) -> None:
+        if self._backend is None:
+            torch.set_float32_matmul_precision(value)
+        else:
+            self._backend.fp32_precision = value
+
+
+def _backend(kind: str) -> Any:
+    found = (torch.backends.mkldnn if kind == "cpu" else torch.backends.cuda).matmul
+    return found if hasattr(found, "fp32_precision") else None
+
+
+def product_(out: Tensor, x: Tensor, *, beta: float = 0.0, alpha: float = 1.0) -> None:
+    """Write beta out + alpha X X' of every block into out.
+
+    Args:
+        out: (blocks, m, m), written.
+        x: (blocks, m, d), of out's dtype, or bfloat16; summed in out's.
+        beta: 0 ignores what `out` holds.
+        alpha: scale of the product.
+    """
+    blocks, m, d = x.shape
+    chunks = chunks_for(blocks, m, d, _processors(x.device)) if accelerated(x.device) else 1
+    if chunks == 1 and x.dtype is out.dtype:
+        torch.baddbmm(out, x, x.mT, beta=beta, alpha=alpha, out=out)
+        return
+    products = torch.stack([split_sum(block, chunks) for block in x])
+    if beta:
+        out.mul_(beta).add_(products, alpha=alpha)
+    else:
+        torch.mul(products, alpha, out=out)
+
+
+def split_sum(x: Tensor, chunks: int) -> Tensor:
+    """X X' of X (m, d) as a sum of about so many products, each over some of the features.
+
+    A tall product has few tiles, and one processor would walk through all features of each.
+    """
+    d = x.shape[1]
+    width = min(d, math.ceil(d / chunks / _ALIGN) * _ALIGN)
+    whole = d // width * width
+    total = _squares(x[:, :whole].unflatten(1, (-1, width)).transpose(0, 1)).sum(0)
+    if whole < d:
+        total += _squares(x[None, :, whole:])[0]
+    return total
+
+
+def chunks_for(blocks: int, m: int, d: int, processors: int) -> int:
+    """How many chunks of the features keep all processors at work."""
+    tiles = blocks * math.ceil(m / _TILE) ** 2
+    return max(1, min(processors // tiles, d // _LEAST_FEATURES))
+
+
+def _squares(x: Tensor) -> Tensor:
+    """X X' of blocks, float32 where they are bfloat16."""
+    if x.dtype is not torch.bfloat16:
+        return torch.bmm(x, x.mT)
+    if x.device.type == "cuda" and "dtype" in torch.ops.aten.bmm.overloads():
+        return torch.bmm(x, x.mT, out_dtype=torch.float32)
+    # Products of two bfloat16 numbers are exact in float32, and in TF32.
+    x = x.float()
+    return torch.bmm(x, x.mT)
+
+
+@functools.cache
+def _processors(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).multi_processor_count)
+    return 64
