@@ -145,7 +145,7 @@ def split_sum(x: Tensor, chunks: int) -> Tensor:
     d = x.shape[1]
     width = min(d, math.ceil(d / chunks / _ALIGN) * _ALIGN)
     whole = d // width * width
-    total = _squares(x[:, :whole].unflatten(1, (-1, width)).transpose(0, 1)).sum(0)
+    total = _squares(x[:, :whole].view(len(x), -1, width).transpose(0, 1)).sum(0)
     if whole < d:
         total += _squares(x[None, :, whole:])[0]
     return total
@@ -161,7 +161,7 @@ def _squares(x: Tensor) -> Tensor:
     """X X' of blocks, float32 where they are bfloat16."""
     if x.dtype is not torch.bfloat16:
         return torch.bmm(x, x.mT)
-    if x.device.type == "cuda" and "dtype" in torch.ops.aten.bmm.overloads():
+    if x.device.type == "cuda" and hasattr(torch.ops.aten.bmm, "dtype"):
         return torch.bmm(x, x.mT, out_dtype=torch.float32)
     # Products of two bfloat16 numbers are exact in float32, and in TF32.
     x = x.float()

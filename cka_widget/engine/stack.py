@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cka_widget.engine import gram
+from cka_widget.engine import accelerator, gram
 from cka_widget.engine.blocks import Segment, split
 from cka_widget.engine.gram import Slots
 
@@ -60,7 +60,8 @@ class _Row:
     sigma: float | None = None
     centre_gram: bool = False
     centre_features: bool = False
-    seen: bool = False
+    tried: bool = False  # a batch came
+    seen: bool = False  # one came that was not all zero
 
 
 class GramStack:
@@ -76,12 +77,17 @@ class GramStack:
         device: torch.device,
         *,
         dtype: torch.dtype = torch.float32,
+        precision: str = "highest",
         capacity: int = 16,
     ) -> None:
         self.kernel = kernel
         self.hsic_batch_size = hsic_batch_size
         self.device = device
         self.dtype = dtype
+        self.precision = precision
+        # Where reading a number waits for all queued work, decisions wait for the batch's end.
+        self._queued = accelerator.accelerated(device)
+        self._sums_device = accelerator.sums_device(device)
         self.segments: list[Segment] = []
         self.rows: list[_Row] = []
         self._n = 0
@@ -90,6 +96,8 @@ class GramStack:
         self._buffer = torch.empty(0, 0, dtype=dtype, device=device)
         self._slots: dict[int, Slots] = {}
         self.suspects: set[int] = set()
+        self._unsized: dict[int, Tensor] = {}  # row -> mean of its Gram's diagonal, not read yet
+        self._factors: tuple[Tensor, Tensor] | None = None
 
     def begin(self, n: int) -> int:
         """Start a batch of n samples; returns its number of blocks, 0 when n is too small."""
@@ -98,12 +106,18 @@ class GramStack:
             self.segments = split(n, self.hsic_batch_size, self.kernel.min_samples)
             self._reserve()
         self._filled = [False] * len(self.rows)
+        # The models keep the user's setting of torch's; it may have changed since the last batch.
+        self._chosen = accelerator.matmul(self.device, self.precision)
+        self._exact = accelerator.matmul(self.device, "highest")
         return sum(s.blocks for s in self.segments)
 
     def add_row(self) -> int:
         """A new row; its number."""
-        self.rows.append(_Row())
+        self.rows.append(
+            _Row(centre_gram=self._queued, centre_features=self.precision != "highest")
+        )
         self._filled.append(False)
+        self._factors = None
         self._reserve()
         return len(self.rows) - 1
 
@@ -113,22 +127,31 @@ class GramStack:
         if not self.segments:
             return
         state, slots = self.rows[row], self._slots_of(row)
+        with self._chosen:
+            self._form(state, x, slots)
+        if self.kernel.name == "rbf":
+            self._to_rbf(state, slots)
+        if not state.seen:
+            self._first(row, slots)
+
+    def _decides(self, state: _Row) -> bool:
+        """May the row's Gram be looked at now?"""
+        return not (state.seen or (self._queued and state.tried))
+
+    def _form(self, state: _Row, x: Tensor, slots: Slots) -> None:
         if state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64:
             self._form_centred(state, x, slots)
         else:
             gram.linear_gram_(slots, x.to(self.dtype), state.alpha)
-            if not state.seen and gram.cancellation(slots) > _CENTRE_FEATURES_ABOVE:
+            if self._decides(state) and gram.cancellation(slots) > _CENTRE_FEATURES_ABOVE:
                 state.centre_features = True
                 self._form_centred(state, x, slots)
-        if self.kernel.name == "rbf":
-            self._to_rbf(state, slots)
-        if not state.seen:
-            self._first(state, slots)
 
     def copy(self, row: int, source: int) -> None:
         """The row's output is the source row's: share the Gram and its scale."""
         self._filled[row] = True
-        self.rows[row] = self.rows[source]
+        if self.rows[row] is not self.rows[source]:
+            self.rows[row], self._factors = self.rows[source], None
         self._buffer[row].copy_(self._buffer[source])
 
     def missing(self) -> list[int]:
@@ -148,13 +171,28 @@ class GramStack:
         uncentred = [not row.centre_features for row in self.rows]
         self.suspects.clear()
         together = max(1, _PAIRS_TOGETHER // max(1, len(self.rows)) ** 2)
+        worst: Tensor | None = None
         for s in self.segments:
             for first in range(0, s.blocks, together):
                 last = min(first + together, s.blocks)
                 product, rho = self._multiply(s, first, last)
-                if self._note(rho.tolist(), uncentred):
+                if self._queued:
+                    worst = rho if worst is None else torch.fmax(worst, rho)
+                elif self._note(rho.tolist(), uncentred):
                     product, _ = self._multiply(s, first, last)
                 yield product, s.size
+        if worst is not None and (self._unsized or any(uncentred)):
+            self._settle(worst, uncentred)
+
+    def _settle(self, rho: Tensor, uncentred: list[bool]) -> None:
+        """Read what a batch decides on an accelerator, all in one transfer."""
+        waiting, self._unsized = self._unsized, {}
+        numbers = torch.cat([rho, *(size.to(rho)[None] for size in waiting.values())]).tolist()
+        self._note(numbers[: len(rho)], uncentred)
+        for row, size in zip(waiting, numbers[len(rho) :], strict=True):
+            if size:
+                self._set_size(self.rows[row], size)
+                self._buffer[row].mul_(self.rows[row].alpha)
 
     def _note(self, rho: list[float], uncentred: list[bool]) -> bool:
         """Remember which rows need more care; was one not centred that should have been?"""
@@ -173,8 +211,18 @@ class GramStack:
 
     def sizes(self) -> Tensor:
         """Mean energy of a sample of every row in its first batch, float64 (R,)."""
-        found = [row.size or 1.0 for row in self.rows]
-        return torch.tensor(found, dtype=torch.float64, device=self.device)
+        return self._constants()[1]
+
+    def _constants(self) -> tuple[Tensor, Tensor]:
+        """What undoes the scales in products of all pairs (R, R), and the sizes (R,)."""
+        if self._factors is None:
+            numbers = [(1 / row.alpha, row.size or 1.0) for row in self.rows]
+            table = torch.tensor(numbers, dtype=torch.float64).to(self._sums_device)
+            self._factors = torch.outer(table[:, 0], table[:, 0]), table[:, 1]
+        return self._factors
+
+    def _double(self, x: Tensor) -> Tensor:
+        return x.to(self._sums_device).double()
 
     def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Products of some blocks of a segment, and every row's rho (R,)."""
@@ -182,23 +230,23 @@ class GramStack:
         start, end = s.offset + first * m * m, s.offset + last * m * m
         flat = self._buffer[: len(self.rows), start:end].view(-1, last - first, m * m)
         stack = flat.view(-1, last - first, m, m)
-        alphas = [row.alpha for row in self.rows]
-        scale = torch.tensor(alphas, dtype=torch.float64, device=self.device).reciprocal()
-        scale = scale[:, None] * scale
+        scale, _ = self._constants()
         flat = flat.transpose(0, 1)
         if not self.kernel.unbiased:
             gram.centre_(stack)
-            product = torch.bmm(flat, flat.mT).double()
-            return product * (scale / (m - 1) ** 2), torch.zeros(len(stack))
-        removed = torch.zeros(len(self.rows), dtype=torch.float64, device=self.device)
+            with self._exact:
+                product = self._double(torch.bmm(flat, flat.mT))
+            return product * (scale / (m - 1) ** 2), scale.new_zeros(len(stack))
+        removed = scale.new_zeros(len(stack))
         flagged = [row for row, state in enumerate(self.rows) if state.centre_gram]
         if len(flagged) > len(self.rows) / 2:  # one call for all costs less, and changes nothing
-            removed += gram.u_centre_(stack).sum(-1)
+            removed += self._double(gram.u_centre_(stack).sum(-1))
         else:
             for row in flagged:
                 removed[row] = gram.u_centre_(stack[row]).sum()
-        sums = gram.off_diagonal_sums_(stack).double().transpose(0, 1)
-        product = torch.bmm(flat, flat.mT).double()
+        sums = self._double(gram.off_diagonal_sums_(stack)).transpose(0, 1)
+        with self._exact:
+            product = self._double(torch.bmm(flat, flat.mT))
         # U-centring is a projection: <U(K), U(L)> = <K, U(L)>, and K's row sums are enough.
         cancelled = 2 * torch.bmm(sums, gram.u_shift(sums, m).mT)
         removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)
@@ -208,18 +256,31 @@ class GramStack:
         rho = (1 + removed / left).sqrt()
         return product * (scale / (m * (m - 3))), rho
 
-    def _first(self, state: _Row, slots: Slots) -> None:
-        state.seen = True
-        state.centre_gram = gram.cancellation(slots) > _CENTRE_GRAM_ABOVE
-        if state.size is None:
-            state.size = float(gram.magnitude(slots)) or None
-            state.seen = state.size is not None  # all zero: no scale yet
-            state.alpha = _scale(state.size or 1.0)
-            for _, out in slots:
-                out.mul_(state.alpha)
+    def _first(self, row: int, slots: Slots) -> None:
+        """Fix the row's scale and care by its first batch that is not all zero."""
+        state = self.rows[row]
+        if not self._decides(state):
+            self._unsized[row] = gram.magnitude(slots)
+            return
+        state.tried = True
+        if not self._queued:
+            state.centre_gram = gram.cancellation(slots) > _CENTRE_GRAM_ABOVE
+        if state.size is not None:  # the RBF kernel's
+            state.seen, self._factors = True, None
+            return
+        self._set_size(state, float(gram.magnitude(slots)))
+        for _, out in slots:
+            out.mul_(state.alpha)
+
+    def _set_size(self, state: _Row, size: float) -> None:
+        state.size = size or None
+        state.seen = state.size is not None  # all zero: no scale yet
+        state.alpha = _scale(size or 1.0)
+        self._factors = None
 
     def _form_centred(self, state: _Row, x: Tensor, slots: Slots) -> None:
-        energy = gram.centred_gram_(slots, x, state.alpha) * state.alpha
+        rounded = self.precision == "medium"
+        energy = gram.centred_gram_(slots, x, state.alpha, rounded=rounded) * state.alpha
         spread = gram.magnitude(slots)
         # What varies by less than the rounding of the mean is constant: exactly zero then.
         varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * energy)
