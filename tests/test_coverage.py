@@ -31,11 +31,11 @@ def test_intervals_cover(simulation: ModuleType, number: int) -> None:
     setting = simulation.QUICK[number]
     found = simulation.simulate(setting, runs=150, seed=number)
     for kind in ("pairs", "means"):
-        assert 0.90 <= found.student[kind] <= 0.98, (setting, found)
+        assert 0.90 <= found.interval[kind] <= 0.98, (setting, found)
     if setting.stop_at_stderr is not None:
         assert found.blocks < setting.blocks
 
 
 def test_a_fixed_factor_would_not_do_at_few_blocks(simulation: ModuleType) -> None:
     found = simulation.simulate(simulation.Setting("clusters", 32, 5), runs=100)
-    assert found.normal["pairs"] < 0.92 < found.student["pairs"]
+    assert found.normal["pairs"] < 0.92 < found.interval["pairs"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
-from cka_widget.engine.sums import ARRAYS, HsicSums
+from cka_widget.engine.sums import ARRAYS, SQUARE, HsicSums, empty
 
 
 def merge(first: CKAResult, second: CKAResult) -> CKAResult:
@@ -94,10 +94,10 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
 
 
 def _side_by_side(size: int, parts: list[tuple[HsicSums, list[int]]]) -> HsicSums:
-    full = {name: np.full(size if name == "d" else (size, size), np.nan) for name in ARRAYS}
+    full = {name: empty(name, size) for name in ARRAYS}
     for sums, at in reversed(parts):
         for name, array in full.items():
-            array[at if name == "d" else np.ix_(at, at)] = getattr(sums, name)
+            array[np.ix_(at, at) if name in SQUARE else (..., at)] = getattr(sums, name)
     return HsicSums(parts[0][0].weight, parts[0][0].blocks, **full)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine.stack import GramStack
-from cka_widget.engine.sums import HsicSums
+from cka_widget.engine.sums import ARRAYS, HsicSums
 
 
 class Sums:
@@ -16,6 +16,7 @@ class Sums:
         self.weight = 0.0
         self.blocks = 0
         self.d = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.moments = torch.zeros(4, rows, dtype=torch.float64, device=device)
         self.h, self.hh, self.hd, self.dd = (
             torch.zeros(rows, rows, dtype=torch.float64, device=device) for _ in range(4)
         )
@@ -30,13 +31,12 @@ class Sums:
         self.hh.add_(h.square().sum(0), alpha=square)
         self.hd.add_((h * d[:, :, None]).sum(0), alpha=square)
         self.dd.addmm_(d.mT, d, alpha=square)
+        self.moments.add_(torch.stack([d, d**2, d**3, d**4]).sum(1), alpha=sign)
 
     def on_host(self) -> HsicSums:
         """A copy in numpy."""
-        h, d, hh, hd, dd = (
-            t.cpu().numpy().copy() for t in (self.h, self.d, self.hh, self.hd, self.dd)
-        )
-        return HsicSums(self.weight, self.blocks, h, d, hh, hd, dd)
+        arrays = {name: getattr(self, name).cpu().numpy().copy() for name in ARRAYS}
+        return HsicSums(self.weight, self.blocks, **arrays)
 
 
 class HsicAccumulator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -201,15 +201,21 @@ class CKAResult:
         found = [f[~np.isnan(f)] for f in found]
         return max((float(f.max()) for f in found if f.size), default=float("nan"))
 
-    def _shown_stderr(self, row_model: str, col_model: str) -> Array:
+    def shown(self, of: Callable[[HsicSums], Array], row_model: str, col_model: str) -> Array:
+        """Something of the sums as `matrix` shows it: of the pooled sums for ensembles."""
         if self.n_particles(row_model) == self.n_particles(col_model) == 1:
-            values = self._index.pairs(self._stderr, row_model, col_model)[0]
-        else:
-            values = self._pooled_stderr[
-                self._index.layers_of(row_model), self._index.layers_of(col_model)
-            ]
+            single: Array = self._index.pairs(of(self.sums), row_model, col_model)[0]
+            return single
+        rows, columns = self._index.layers_of(row_model), self._index.layers_of(col_model)
+        return of(self.pooled or self.sums)[rows, columns]
+
+    def _shown_stderr(self, row_model: str, col_model: str) -> Array:
+        values = self.shown(self._stderr_of, row_model, col_model)
         undefined = np.isnan(self._index.pairs(self._cka, row_model, col_model).mean(axis=0))
         return np.where(undefined, np.nan, values)
+
+    def _stderr_of(self, sums: HsicSums) -> Array:
+        return self._stderr if sums is self.sums else self._pooled_stderr
 
     @cached_property
     def _index(self) -> RowIndex:

@@ -13,11 +13,10 @@ from safetensors.numpy import save_file
 
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
-from cka_widget.engine.sums import ARRAYS, HsicSums
+from cka_widget.engine.sums import ARRAYS, HsicSums, empty
 
 VERSION = 1
 _KEY = "cka_widget"
-_ARRAYS = ("h", "hh", "hd", "dd", "groups", "owners")
 
 
 def save(result: CKAResult, path: str | PathLike[str]) -> None:
@@ -91,6 +90,6 @@ def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
 
 def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) -> HsicSums:
     found = {name: arrays[prefix + name] for name in ARRAYS}
-    if any(set(a.shape) - {size} for a in found.values()):
+    if any(a.shape != empty(name, size).shape for name, a in found.items()):
         raise ValueError("its arrays do not fit its layers")
     return HsicSums(text["weight"], text["blocks"], **found)

@@ -25,6 +25,7 @@ class HsicSums:
         hh: sum n_b^2 h_b,ij^2.
         hd: sum n_b^2 h_b,ij d_b,i.
         dd: sum n_b^2 d_b,i d_b,j.
+        moments: sum d_b^k for k = 1, 2, 3, 4, (4, R).
     """
 
     weight: float
@@ -34,6 +35,7 @@ class HsicSums:
     hh: Array
     hd: Array
     dd: Array
+    moments: Array
 
     def cka(self) -> Array:
         """h_ij / sqrt(d_i d_j), ratio of means (Nguyen et al. 2021, eq. 3), (R, R).
@@ -73,14 +75,12 @@ class HsicSums:
         found: dict[str, Array] = {}
         for name in ARRAYS:
             a: Array = getattr(self, name)
-            if name == "d":
-                found[name] = np.where(blank, np.nan, a[rows] if len(a) else np.nan)
-                continue
-            found[name] = (
-                np.full((len(rows), len(rows)), np.nan)
-                if not len(a)
-                else np.where(blank[:, None] | blank, np.nan, a[np.ix_(rows, rows)])
-            )
+            if not a.size:
+                found[name] = empty(name, len(rows))
+            elif name in SQUARE:
+                found[name] = np.where(blank[:, None] | blank, np.nan, a[np.ix_(rows, rows)])
+            else:
+                found[name] = np.where(blank, np.nan, a[..., rows])
         return HsicSums(self.weight, self.blocks, **found)
 
     def merge(self, other: HsicSums) -> HsicSums:
@@ -99,4 +99,11 @@ class HsicSums:
         return total / (self.weight or np.nan)
 
 
-ARRAYS = ("h", "d", "hh", "hd", "dd")
+SQUARE = ("h", "hh", "hd", "dd")
+ARRAYS = (*SQUARE, "d", "moments")
+
+
+def empty(name: str, rows: int) -> Array:
+    """An array of `HsicSums` of so many rows, nothing known."""
+    shape = {"d": (rows,), "moments": (4, rows)}.get(name, (rows, rows))
+    return np.full(shape, np.nan)

@@ -12,7 +12,6 @@ from checks import run
 from oracles import hsic_song, linear_gram, rbf_gram
 from torch import nn
 
-from cka_widget.engine.intervals import student_quantile
 from cka_widget.engine.null import p_values
 from cka_widget.engine.result import CKAResult
 
@@ -90,33 +89,3 @@ def test_the_biased_estimator_has_no_such_null() -> None:
     result = run({"a": zoo.mlp(0)}, zoo.vectors(), unbiased=False)
     with pytest.raises(ValueError, match="needs unbiased=True"):
         result.null("a", "a")
-
-
-@pytest.mark.parametrize(
-    ("p", "df", "table"),
-    [
-        (0.9, 4, 1.5332),
-        (0.975, 4, 2.7764),
-        (0.975, 5, 2.5706),
-        (0.975, 9, 2.2622),
-        (0.975, 30, 2.0423),
-        (0.975, 1000, 1.9623),
-        (0.995, 10, 3.1693),
-    ],
-)
-def test_quantiles_of_student(p: float, df: int, table: float) -> None:
-    assert student_quantile(p, df) == pytest.approx(table, rel=1e-3)
-
-
-def test_intervals_hold_the_value_and_narrow() -> None:
-    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
-    result = run(models, zoo.vectors(320, batch=32))
-    value, stderr = result.matrix("a", "b"), result.stderr("a", "b")
-    low, high = result.interval("a", "b")
-    np.testing.assert_allclose((low + high) / 2, value)
-    np.testing.assert_allclose(high - value, 2.2622 * stderr, rtol=1e-3)
-    wide = result.interval("a", "b", level=0.99)
-    assert (wide[0] < low).all(axis=None)
-    assert run(models, zoo.vectors(64)).interval("a", "b")[0].isna().all(axis=None)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        result.interval("a", "b", level=95)
