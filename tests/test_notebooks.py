@@ -34,6 +34,7 @@ def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
     notebook = executed(path, tmp_path)
     if path.stem == "quickstart":
         assert "application/vnd.jupyter.widget-view+json" in str(notebook.cells)
+        assert outputs(notebook, "explorer", "image/png"), "the run's picture, without a page"
         assert "'done'" in outputs(notebook, "wait")
         assert "block6" in outputs(notebook, "select")
         table = outputs(notebook, "particles").splitlines()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,6 @@ from typing import Any
 
 import ipywidgets as widgets
 import traitlets as t
-from IPython.display import display
 
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.keys import Cell
@@ -19,6 +17,7 @@ from cka_widget.widgets import picture
 from cka_widget.widgets.export import kinds
 from cka_widget.widgets.guard import serialise
 from cka_widget.widgets.known import Known
+from cka_widget.widgets.output import CellOutput, mimebundle
 from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
 from cka_widget.widgets.screen import Screen
 from cka_widget.widgets.shown import VALUE_NAMES
@@ -81,11 +80,12 @@ class CKAExplorer(widgets.VBox):
         self._runner = Runner(self._publish, self._enter_state)
         self._status = Progress()
         self._known = Known()
-        self._base: Any = None  # the result that a run adds to
-        self._displays: list[Any] = []
+        self._output = CellOutput()
         trees = self._study.trees
-        offered = kinds(lambda: self._drawing, lambda: self.result, trees)
-        self._views = Views(trees, self._study.particles, offered, theme, self._lock)
+        offered = kinds(self._drawing, lambda: self.result, trees)
+        self._views = Views(
+            trees, self._study.particles, offered, theme, self._lock, self._output.style
+        )
         self._screen = Screen(self._views, self._study)
         names = self._study.names
         super().__init__(
@@ -94,7 +94,6 @@ class CKAExplorer(widgets.VBox):
             pair=(names[0], names[min(1, len(names) - 1)]),
             theme=theme,
             stop_at_stderr=stop_at_stderr,
-            _view_count=0,
         )
         self.add_class("cka-explorer")
         if height:
@@ -137,7 +136,7 @@ class CKAExplorer(widgets.VBox):
                 raise ValueError(f'tick at least one layer of "{name}" first')
         asked = self._study.request(self.layers)
         adds = self._study.adds(self.layers, self._known)
-        self._start(None, self._study.loader, asked, block, adds)
+        self._start(self._study.loader, asked, block, partial(self._known.begin, asked, adds))
 
     def add_data(self, loader: Any, block: bool | None = None) -> None:
         """Go on from the present result with more data, the layers of its run.
@@ -149,29 +148,22 @@ class CKAExplorer(widgets.VBox):
         latest = self._known.latest
         if latest is None:
             raise ValueError("there is no result to add to: call run() first")
-        self._start(latest.result, loader, latest.asked, block)
+        self._start(loader, latest.asked, block, self._known.go_on)
 
-    def _start(
-        self, base: Any, loader: Any, layers: Any, block: bool | None, adds: bool = False
-    ) -> None:
+    def _start(self, loader: Any, layers: Any, block: bool | None, begin: Any) -> None:
         if self.state in RUNNING:
             raise RuntimeError("a run is under way: wait for it, or cancel it first")
-        self._base, self._status = base, Progress()
+        self._status = Progress()
         goal, models = self.stop_at_stderr, {name: self._study.models[name] for name in layers}
 
         def iterate() -> Iterator[Snapshot]:
             weights = self._study.weights()
             with self._lock:
-                if base is None:
-                    self._known.begin(layers, weights, adds)
-                else:
-                    self._known.go_on(weights)
+                begin(weights)
             return iter_compare(models, loader, layers=layers, stop_at_stderr=goal, **self._options)
 
         block = _on_colab() if block is None else block
         self._runner.start(iterate, block=block)
-        if block:
-            self._leave_picture()
 
     def pause(self) -> None:
         """Stop before the next batch; nothing is lost."""
@@ -199,17 +191,14 @@ class CKAExplorer(widgets.VBox):
             The state then.
         """
         self._runner.wait(timeout)
-        self._leave_picture()
         return self.state
 
     def _publish(self, progress: Progress, result: Any) -> None:
-        if result is not None and self._base is not None:
-            result = self._base.merge(result)
         with self._lock:
             self._status = progress
             self.set_trait("progress", progress.fraction or 0.0)
             if result is not None:
-                self._known.take(result)
+                result = self._known.take(result)
                 self.set_trait("result", result)
                 self._draw()
             self._show_status()
@@ -227,6 +216,8 @@ class CKAExplorer(widgets.VBox):
             self._views.line.speak(state, self.failure)
             self._draw()
             self._show_status()
+        if state in ENDED and self._known:
+            self._output.leave(self._png, repr(self))
 
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
@@ -297,10 +288,7 @@ class CKAExplorer(widgets.VBox):
 
     @t.validate("pair")
     def _valid_pair(self, proposal: Any) -> tuple[str, str]:
-        for name in proposal["value"]:
-            if name not in self._study.names:
-                raise t.TraitError(f'no model "{name}"; there are {", ".join(self._study.names)}')
-        return proposal["value"]
+        return self._study.pair(proposal["value"])
 
     @t.validate("stop_at_stderr")
     def _valid_goal(self, proposal: Any) -> float | None:
@@ -336,25 +324,18 @@ class CKAExplorer(widgets.VBox):
         text = f"CKAExplorer: {row} against {col}, {self.state}"
         return text if self.result is None else f"{text}, {self.result.samples:,} samples"
 
-    @property
     def _drawing(self) -> Any:
-        return self._screen.picture(self._known, self.pair)
+        with self._lock:
+            return self._screen.picture(self._known, self.pair)
+
+    def _png(self) -> bytes:
+        return picture.png(self._drawing())
 
     def _ipython_display_(self, **kwargs: Any) -> None:
-        self._displays.append(display(self._repr_mimebundle_(), raw=True, display_id=True))
-
-    def _leave_picture(self) -> None:
-        """Put the picture into outputs that no page shows: nbconvert, papermill, a bare kernel."""
-        if self._view_count == 0 and self.result is not None:
-            for shown in filter(None, self._displays):
-                shown.update(self._repr_mimebundle_(), raw=True)
+        self._output.show(self._repr_mimebundle_())
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        bundle = {"text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}
-        if self.result is not None:
-            bundle["image/png"] = base64.b64encode(picture.png(self._drawing)).decode("ascii")
-        return bundle
+        return mimebundle(self.model_id, repr(self), self._png() if self._known else None)
 
 
 def _on_colab() -> bool:

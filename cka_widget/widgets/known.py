@@ -84,35 +84,39 @@ class Known:
         self.runs: list[Run] = []
         self.latest: Run | None = None
         self._coming: Run | None = None
+        self._base: Any = None
 
-    def begin(self, asked: Mapping[str, Any], weights: Any, adds: bool) -> None:
+    def begin(self, asked: Mapping[str, Any], adds: bool, weights: Any) -> None:
         """A new run is under way; `adds` when no run has all its layers together."""
-        self._coming = Run(asked, weights, adds)
+        self._coming, self._base = Run(asked, weights, adds), None
 
     def go_on(self, weights: Any) -> None:
-        """More data go into the latest run.
+        """More data come, to be added to the latest run.
 
         Raises:
             CompareError: the weights are not those of that run.
         """
-        if self.latest is not None and self.latest.weights != weights:
+        assert self.latest is not None
+        if self.latest.weights != weights:
             raise CompareError(CHANGED)
+        self._coming, self._base = None, self.latest.result
 
-    def take(self, result: Any) -> None:
-        """The result so far of the run under way."""
+    def take(self, result: Any) -> Any:
+        """The result so far of the run under way; returns it with what it was added to."""
         if self._coming is not None:
             if self.latest is not None and self.latest.weights != self._coming.weights:
                 self.runs = []
             self.latest, self._coming = self._coming, None
         run = self.latest
         assert run is not None
-        run.result = result
+        run.result = result = result if self._base is None else self._base.merge(result)
         others = [one for one in self.runs if one is not run]
         at = 0
         while run.adds and at < len(others) and others[at].result.samples > result.samples:
             at += 1
         ahead, behind = others[:at], [one for one in others[at:] if not run.covers(one)]
         self.runs = [*ahead, run, *behind]
+        return result
 
     # what there is ---------------------------------------------------------------------------
     def __bool__(self) -> bool:

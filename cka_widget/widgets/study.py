@@ -132,6 +132,13 @@ class Study:
         """Models whose pickers are shown: both of two, or those of the pair."""
         return self.names if len(self.names) < 3 else list(dict.fromkeys(pair))
 
+    def pair(self, value: tuple[str, str]) -> tuple[str, str]:
+        """Check a pair of models; raises TraitError naming the models there are."""
+        for name in value:
+            if name not in self.names:
+                raise t.TraitError(f'no model "{name}"; there are {", ".join(self.names)}')
+        return value
+
     def cell(self, value: Any, known: Known) -> Cell | None:
         """Check a cell given by names.
 

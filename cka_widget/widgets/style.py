@@ -31,8 +31,8 @@ def css() -> str:
     return files(__package__).joinpath("explorer.css").read_text(encoding="utf-8")
 
 
-def stylesheet() -> widgets.HTML:
-    """An invisible widget that brings the style sheet along."""
-    sheet = widgets.HTML(f"<style>{css()}</style>")
+def stylesheet(more: str = "") -> widgets.HTML:
+    """An invisible widget that brings the style sheet along, and `more` rules."""
+    sheet = widgets.HTML(f"<style>{css()}{more}</style>")
     sheet.add_class("cka-style")
     return sheet

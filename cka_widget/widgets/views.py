@@ -36,6 +36,7 @@ class Views:
         kinds: Mapping[str, tuple[str, Callable[[], bytes]]],
         theme: str,
         lock: Any,
+        style: str,
     ) -> None:
         self._particles = particles
         self.pickers = {
@@ -70,7 +71,7 @@ class Views:
             button.on_click(lambda _: self.pulse.hear())
         body = widgets.Box([self._column, middle, self.drill])
         body.add_class("cka-body")
-        self.children = [stylesheet(), self.header, self.menu, self.line, body]
+        self.children = [stylesheet(style), self.header, self.menu, self.line, body]
 
     def everything(self) -> list[widgets.Widget]:
         """All top widgets, those of models that are not on screen too."""

@@ -1,4 +1,6 @@
 import type { AnyModel } from "@anywidget/types";
+import { watchKernel } from "./pulse/kernel.ts";
+import type { Host } from "./pulse/kernel.ts";
 import { h } from "./shared/dom.ts";
 import { lifetime, onChange } from "./shared/model.ts";
 import type { Props } from "./shared/model.ts";
@@ -13,12 +15,17 @@ const PATIENCE_MS = 300;
 const QUIET_MS = 1000;
 const KERNEL = "waiting for the kernel: another cell is running";
 const BATCH = "waiting for the batch under way";
+const STANDS = "What it had computed still stands here, but no click is answered: to go on, run the notebook's cells again.";
+const GONE = `The kernel is gone. ${STANDS}`;
+const RUN_GONE = `The kernel is gone, and the run with it. ${STANDS}`;
 
 /** Says why a pressed button has not acted yet, and asks for news where none come by themselves. */
 export function render({ model, el, signal: host }: Props<Traits> & { model: Pick<AnyModel<Traits>, "send"> }): () => void {
   const { signal, end } = lifetime(host);
   const line = h("div", { class: "cka-waiting", role: "status" });
   el.append(line);
+  const working = () => ["running", "paused"].includes(model.get("state"));
+  let gone = false;
 
   /** How many clicks the kernel had heard of when the latest was made; null where none waits. */
   let before: number | null = null;
@@ -28,12 +35,13 @@ export function render({ model, el, signal: host }: Props<Traits> & { model: Pic
   };
   const clicked = (e: Event) => {
     const button = e.target instanceof Element ? e.target.closest(".cka-steer") : null;
-    if (!button || button.closest(".cka-explorer") !== el.closest(".cka-explorer")) return;
+    if (gone || !button || button.closest(".cka-explorer") !== el.closest(".cka-explorer")) return;
     before = model.get("heard");
     clearTimeout(patience);
     patience = setTimeout(explain, PATIENCE_MS);
   };
   const answered = () => {
+    if (gone) return;
     before = null;
     clearTimeout(patience);
     line.textContent = "";
@@ -47,7 +55,7 @@ export function render({ model, el, signal: host }: Props<Traits> & { model: Pic
   let asked = false;
   const listen = () => {
     clearTimeout(quiet);
-    if (!["running", "paused"].includes(model.get("state"))) return;
+    if (gone || !working()) return;
     quiet = setTimeout(() => {
       if (!asked) model.send({ beat: model.get("beat") });
       asked = true;
@@ -61,6 +69,15 @@ export function render({ model, el, signal: host }: Props<Traits> & { model: Pic
   model.on("msg:custom", news);
   onChange(model, ["beat", "state"], news, signal);
   listen();
+
+  const over = () => {
+    answered();
+    gone = true;
+    clearTimeout(quiet);
+    line.classList.add("cka-gone");
+    line.textContent = working() ? RUN_GONE : GONE;
+  };
+  watchKernel(model as unknown as Host, el, () => gone || over(), signal);
 
   signal.addEventListener("abort", () => {
     clearTimeout(patience);

@@ -128,6 +128,12 @@ class Notebook:
     def open(self, path: str) -> None:
         """Load the notebook alone on the page and wait for its kernel."""
         self.page.goto(f"{self.server.url}/doc/tree/{path}?token={self.server.token}&reset")
+        self.wait_until_ready()
+        if self.page.evaluate("() => !window.jupyterapp.shell.leftCollapsed"):
+            self.command("application:toggle-left-area")
+
+    def wait_until_ready(self) -> None:
+        """Wait until the notebook is there and its kernel idle."""
         self.page.wait_for_function(
             """() => {
                 const panel = window.jupyterapp?.shell?.currentWidget;
@@ -136,8 +142,6 @@ class Notebook:
             }""",
             timeout=120 * SECOND,
         )
-        if self.page.evaluate("() => !window.jupyterapp.shell.leftCollapsed"):
-            self.command("application:toggle-left-area")
 
     def close(self) -> None:
         """Shut the kernel down, so that the next notebook has the machine for itself."""
