@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from bisect import bisect_right
 
 import torch
 
@@ -12,6 +13,8 @@ from cka_widget.engine.blocks import split
 # float64 matrices of all pairs of rows that stand at once: running sums, a result's copy of
 # them, and what scores and error bars are computed with (peak seen with 3,000 rows: 15.5).
 _SQUARES = 16
+# Grams of a batch beyond this are formed and multiplied a part at a time.
+_GRAMS = 256 << 20
 
 
 def gram_bytes(n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int:
@@ -19,18 +22,36 @@ def gram_bytes(n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int
     return sum(4 * s.blocks * s.size**2 for s in split(n, hsic_batch_size, min_samples))
 
 
-def bytes_needed(rows: int, n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int:
-    """Memory of a run beside the models and their activations.
+def samples_at_once(rows: int, hsic_batch_size: int | None) -> int | None:
+    """Most samples that go through the models together, None where it is the whole batch.
 
-    rows x (samples x HSIC batch) float32 Grams, and 16 rows x rows float64 matrices.
+    The Grams of larger batches would take more than 256 MB; models in evaluation mode do not mind.
     """
-    return rows * gram_bytes(n, hsic_batch_size, min_samples) + _SQUARES * 8 * rows**2
+    if hsic_batch_size is None:
+        return None
+    return hsic_batch_size * max(1, _GRAMS // (4 * max(1, rows) * hsic_batch_size**2))
+
+
+def bytes_needed(rows: int, n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int:
+    """Memory of a run beside the models and their activations, at most.
+
+    The float32 Grams that stand at once, rows x HSIC batch^2 of them at least, and 16 float64
+    matrices of rows x rows.
+    """
+    size = max((s.size for s in split(n, hsic_batch_size, min_samples)), default=0)
+    grams = min(rows * gram_bytes(n, hsic_batch_size, min_samples), max(_GRAMS, 4 * rows * size**2))
+    return grams + _SQUARES * 8 * rows**2
 
 
 def rows_that_fit(memory: float, n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int:
     """Largest number of rows whose `bytes_needed` are at most `memory`."""
-    square, linear = _SQUARES * 8, gram_bytes(n, hsic_batch_size, min_samples)
-    return math.floor((math.sqrt(linear**2 + 4 * square * memory) - linear) / (2 * square))
+    most = math.isqrt(int(memory) // (_SQUARES * 8)) + 1
+    return (
+        bisect_right(
+            range(most + 1), memory, key=lambda r: bytes_needed(r, n, hsic_batch_size, min_samples)
+        )
+        - 1
+    )
 
 
 def memory_of(device: torch.device) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 
-from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows, to_device
+from cka_widget.engine import accelerator
+from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows
 from cka_widget.engine.blocks import split
-from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit
+from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit, samples_at_once
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
@@ -23,6 +24,7 @@ from cka_widget.engine.interrupts import held
 from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.particles import Pass, as_passes
 from cka_widget.engine.placement import Placement, pick_device
+from cka_widget.engine.prefetch import Loaded
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.stack import GramStack, Kernel
 from cka_widget.engine.sums import MIN_BLOCKS
@@ -41,6 +43,7 @@ class Session:
         reduce: Reduce,
         kernel: Kernel,
         hsic_batch_size: int | None,
+        precision: str | None,
         device: str | torch.device | None,
         particle_axis: int | Mapping[str, int | None] | None,
     ) -> None:
@@ -51,6 +54,7 @@ class Session:
         self.samples = 0
         self._forward = forward
         self._kernel = kernel
+        self._precision = accelerator.resolve(precision, self.device)
         self.provenance: dict[str, Any] = {
             "kernel": kernel.name,
             "unbiased": kernel.unbiased,
@@ -59,6 +63,7 @@ class Session:
             "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "custom"),
             "device": str(self.device),
             "dtype": "float32",
+            "precision": self._precision,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
@@ -79,7 +84,8 @@ class Session:
         self._diagnostics = Diagnostics(kernel.min_samples)
         self._table: RowTable | None = None
         self._sums: HsicAccumulator | None = None
-        self._limit: int | None = None  # samples that fit the device's memory at once
+        self._limit: int | None = None  # samples that go through the models at once
+        self._meanwhile: Callable[[], None] | None = None
         self._notes: list[str] = []
         self._cleanup = ExitStack()
         self._prepare()
@@ -87,7 +93,13 @@ class Session:
     def _prepare(self) -> None:
         """Empty captures, before the first batch or after one that did not fit."""
         capacity = sum(len(choice.modules) for _, choice in self._passes)
-        self._stack = GramStack(self._kernel, self._hsic_batch_size, self.device, capacity=capacity)
+        self._stack = GramStack(
+            self._kernel,
+            self._hsic_batch_size,
+            self.device,
+            precision=self._precision,
+            capacity=capacity,
+        )
         self._captures = [
             (run, Capture(run, choice, self._stack, self._reduce)) for run, choice in self._passes
         ]
@@ -116,23 +128,31 @@ class Session:
     ) -> None:
         self._cleanup.close()
 
-    def step(self, batches: Mapping[str, Any]) -> None:
+    def step(self, loaded: Loaded, meanwhile: Callable[[], None] | None = None) -> None:
         """Run every particle once on its batch and add the blocks to the sums.
+
+        Args:
+            loaded: a batch for every model.
+            meanwhile: called once while the device works on the batch.
 
         Raises:
             CompareError: a model failed; the sums hold all batches before this one.
         """
-        n = self._count(next(iter(batches.values())))
+        given = list({id(batch): batch for batch in loaded.given.values()}.values())
+        n = self._count(given[0])
         if self._table is None:
-            self._check_memory(n)
-        self._take(batches, n)
+            self._check_memory(n, given)
+        self._meanwhile = meanwhile
+        self._take(loaded.placed, n)
         self.batches += 1
-        self._diagnostics.observe(list({id(b): b for b in batches.values()}.values()), n)
+        self._diagnostics.observe(given, n)
 
-    def _check_memory(self, n: int) -> None:
-        """Raises CompareError before the first pass where the rows cannot fit."""
+    def _check_memory(self, n: int, given: list[Any]) -> None:
+        """Bound the Grams of large batches; raise where the rows cannot fit, before any pass."""
         rows = sum(len(choice.modules) for _, choice in self._passes)
         size = (n, self._hsic_batch_size, self._kernel.min_samples)
+        if all(count(batch) == n for batch in given):
+            self._limit = samples_at_once(rows, self._hsic_batch_size)
         memory = memory_of(self.device)
         if bytes_needed(rows, *size) <= memory:
             return
@@ -174,14 +194,14 @@ class Session:
         self._take(batches, n)
 
     def _run_all(self, batches: Mapping[str, Any], n: int) -> None:
-        distinct = {id(batch): batch for batch in batches.values()}
-        # Both modes are the thread's: never left on across a yield. Tensors of inference mode
-        # have no version, so that aliases could not be told from in-place operations.
-        with torch.inference_mode(False), torch.no_grad(), eager():
+        with _modes():
             blocks = self._stack.begin(n)
-            moved = {key: to_device(batch, self.device) for key, batch in distinct.items()}
             for run, capture in self._captures:
-                self._run(run, capture, moved[id(batches[run.model])], n)
+                self._run(run, capture, batches[run.model], n)
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        with _modes():
             if self._table is None or self._sums is None:
                 self._table = RowTable(self._captures)
                 table = self._table
@@ -193,17 +213,17 @@ class Session:
                 with held():
                     self._sums.update(self._stack)
                     if self._stack.suspects:
-                        self._run_again(moved, batches, n)
+                        self._run_again(batches, n)
                     self.samples += n
 
-    def _run_again(self, moved: Mapping[int, Any], batches: Mapping[str, Any], n: int) -> None:
+    def _run_again(self, batches: Mapping[str, Any], n: int) -> None:
         """Passes in which a layer's mean has jumped since its first batch; rare."""
         assert self._sums is not None
         again = set(self._stack.suspects)
         self._sums.update(self._stack, sign=-1)
         for run, capture in self._captures:
             if again & {row for entry in capture.entries.values() for row in entry.rows}:
-                self._run(run, capture, moved[id(batches[run.model])], n)
+                self._run(run, capture, batches[run.model], n)
         self._sums.update(self._stack)
 
     def _count(self, batch: Any) -> int:
@@ -264,3 +284,14 @@ class Session:
         if self._sums is None or self._sums.rows.blocks < MIN_BLOCKS:
             return False
         return self.result(0.0).worst_stderr() <= stderr
+
+
+@contextmanager
+def _modes() -> Iterator[None]:
+    """The thread's modes while models run and Grams are summed, never across a yield.
+
+    Tensors of inference mode have no version, so that aliases could not be told from in-place
+    operations.
+    """
+    with torch.inference_mode(False), torch.no_grad(), eager():
+        yield
