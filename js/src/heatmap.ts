@@ -160,7 +160,7 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
         const s = scene!;
         follow(s, to);
         if (s.pinned) pin(to);
-        if (!s.pinned || s.pointed) point(to);
+        point(s.pinned ? null : to);
         showTip(to);
         say(s, to);
       },

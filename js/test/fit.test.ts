@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { shorten, thin } from "../src/heatmap/fit.ts";
+import { bracketTexts, shorten, thin } from "../src/heatmap/fit.ts";
 
 const measure = (text: string) => [...text].length * 6;
 
@@ -38,4 +38,26 @@ test("a focused label pushes neighbours out and moves no other", () => {
 
 test("a focus out of sight changes nothing", () => {
   assert.deepEqual(thin(10, 20, 5, 13, [], [3, -1]), thin(10, 20, 5, 13, []));
+});
+
+const brackets = (rooms: Record<string, number>) =>
+  bracketTexts(Object.entries(rooms).map(([name, room]) => ({ name, whole: room, seen: room })), measure);
+
+test("brackets keep their names where all of them have room", () => {
+  assert.deepEqual(brackets({ block1: 36, block2: 60 }), { texts: ["block1", "block2"], stem: "" });
+});
+
+test("where one of a numbered row has no room, all of them show their numbers", () => {
+  assert.deepEqual(brackets({ block1: 30, block2: 60, head: 60 }), { texts: ["1", "2", "head"], stem: "block" });
+  assert.deepEqual(brackets({ block1: 30, layer2: 30 }).stem, "", "two stems do not fit one place");
+  assert.deepEqual(brackets({ block1: 2, block2: 60 }).texts, ["", "2"]);
+});
+
+test("a name without a number loses its middle, or all of itself", () => {
+  assert.deepEqual(brackets({ encoder: 36, decoder: 12 }).texts, ["en…der", ""]);
+});
+
+test("a bracket that is half out of sight does not rename the others", () => {
+  const spans = [{ name: "block1", whole: 60, seen: 12 }, { name: "block2", whole: 60, seen: 60 }];
+  assert.deepEqual(bracketTexts(spans, measure).texts, ["", "block2"]);
 });

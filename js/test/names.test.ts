@@ -66,3 +66,14 @@ test("no names, one name, equal names", () => {
   assert.deepEqual(axis(["a.b.c"]).texts, ["c"]);
   assert.deepEqual(axis(["(output)", "(output)"]).texts, ["(output)", "(output)"]);
 });
+
+test("inner brackets stand at all groups of an axis or at none", () => {
+  const names = ["layer1.0.conv", "layer1.0.bn", "layer1.0", "layer1.1.conv", "layer1.1.bn", "layer1", "fc"];
+  const inner = axis(names).brackets.filter((b) => b.level === 0 && b.name);
+  assert.deepEqual(inner.map((b) => [b.name, b.from, b.to]), [["0", 0, 2], ["1", 3, 4]]);
+});
+
+test("groups begin with a label that is kept, with a bracket or without", () => {
+  const { starts } = axis(["embed", ...[0, 1, 2].flatMap((b) => ["q", "k", "v"].map((l) => `blocks.${b}.${l}`))], 1);
+  assert.deepEqual([...new Set(starts)].sort((x, y) => x - y), [1, 4, 7]);
+});

@@ -23,6 +23,29 @@ function middle(text: string, keep: number): string {
   return chars.slice(0, keep - tail).join("") + "…" + chars.slice(chars.length - tail).join("");
 }
 
+export interface Span {
+  readonly name: string;
+  /** Pixels along the axis: of the whole bracket, and of what is on screen of it. */
+  readonly whole: number;
+  readonly seen: number;
+}
+
+/**
+ * What stands at the brackets of one level: their names; where one of block1, block2, ... has no room, the numbers
+ * of all of them, with their `stem` for the axis; nothing where a name would be cut beyond recognition.
+ */
+export function bracketTexts(spans: readonly Span[], measure: Measure): { texts: string[]; stem: string } {
+  const stem = (name: string) => name.replace(/\d+$/, "");
+  const tight = new Set(spans.filter((b) => measure(b.name) > b.whole).map((b) => stem(b.name)));
+  const texts = spans.map(({ name, seen }) => {
+    const text = (tight.has(stem(name)) && name.slice(stem(name).length)) || name;
+    const cut = shorten(text, seen, measure);
+    return cut === text || cut.length > 4 ? cut : "";
+  });
+  const numbered = new Set(spans.filter((b, i) => texts[i] && texts[i] !== b.name && !texts[i].includes("…")).map((b) => stem(b.name)));
+  return { texts, stem: numbered.size === 1 ? [...numbered][0] : "" };
+}
+
 /**
  * Which of the labels first..last can be drawn, each `pitch` pixels from the next, no two nearer than `least`
  * pixels. Those in `ranked` are kept before the others, in their order; those in `focus` push neighbours out

@@ -1,6 +1,6 @@
 import { step } from "./keys.ts";
 import type { Hands } from "./pointer.ts";
-import { isBottom, screenRow, target } from "./scene.ts";
+import { isBottom, screenRow } from "./scene.ts";
 import type { Cell } from "./traits.ts";
 import { whole, zoom } from "./view.ts";
 
@@ -20,7 +20,8 @@ export function useKeyboard(stage: HTMLElement, hands: Fingers, signal: AbortSig
     if (!s || !s.grid.rows || !s.grid.cols) return false;
     const ctrl = e.ctrlKey || e.metaKey;
     const { rows, cols } = s.grid;
-    const at = target(s);
+    // A pointer that rests on some cell does not take the keys from the pin.
+    const at = s.pinned ?? s.pointed;
     const from = at ?? ([isBottom(s) ? rows - 1 : 0, 0] as const);
     const to = step(e.key, ctrl, from, rows, cols, isBottom(s));
     const nearer = (factor: number) => {

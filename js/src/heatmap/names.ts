@@ -11,6 +11,8 @@ export interface Axis {
   /** What stands at each cell. */
   readonly texts: readonly string[];
   readonly brackets: readonly Bracket[];
+  /** Where groups begin, outer ones first, those without a bracket too: labels that are kept before others. */
+  readonly starts: readonly number[];
   readonly levels: number;
   /** The prefix that all names share; it belongs to the axis, not to a bracket. */
   readonly common: string;
@@ -22,7 +24,7 @@ interface Group {
   readonly to: number;
 }
 
-/** An inner bracket pays when its group holds this many layers. */
+/** Inner brackets pay when a group holds this many layers. */
 const WORTH = 3;
 
 function sharedPrefix(names: readonly (readonly string[])[]): number {
@@ -52,13 +54,12 @@ function groups(parts: readonly (readonly string[])[], from: number, to: number,
 /** Labels and at most `most` levels of brackets of an axis, from the full dotted names in order. */
 export function axis(names: readonly string[], most = 2): Axis {
   const parts = names.map((name) => name.split("."));
-  if (names.length < 2) return { texts: parts.map((p) => p[p.length - 1]), brackets: [], levels: 0, common: "" };
+  if (names.length < 2) return { texts: parts.map((p) => p[p.length - 1]), brackets: [], starts: [], levels: 0, common: "" };
   const start = sharedPrefix(parts);
   const outer = most > 0 ? groups(parts, 0, names.length - 1, start) : [];
-  const inner = outer.map((g) =>
-    groups(parts, g.from, g.to, g.path.length).filter((n) => n.to - n.from + 1 >= WORTH),
-  );
-  const two = most > 1 && inner.flat().length > 1;
+  const inner = outer.map((g) => groups(parts, g.from, g.to, g.path.length));
+  const all = inner.flat();
+  const two = most > 1 && all.length > 1 && all.some((n) => n.to - n.from + 1 >= WORTH);
 
   const prefix = new Int32Array(names.length).fill(start);
   const brackets: Bracket[] = [];
@@ -72,7 +73,8 @@ export function axis(names: readonly string[], most = 2): Axis {
   });
   if (outer.length) brackets.push(...nameless(outer, names.length, two ? 1 : 0));
   const texts = parts.map((p, i) => p.slice(prefix[i]).join(".") || p[p.length - 1]);
-  return { texts, brackets, levels: outer.length ? (two ? 2 : 1) : 0, common: parts[0].slice(0, start).join(".") };
+  const starts = [...outer, ...brackets, ...all].map((g) => g.from);
+  return { texts, brackets, starts, levels: outer.length ? (two ? 2 : 1) : 0, common: parts[0].slice(0, start).join(".") };
 }
 
 function nameless(taken: readonly Group[], count: number, level: number): Bracket[] {

@@ -44,7 +44,7 @@ export interface Scene {
 /** Room for a label that is seen only after zooming in, in pixels; longer ones lose their middle. */
 const ZOOMED = 66;
 
-const NO_AXIS: Axis = { texts: [], brackets: [], levels: 0, common: "" };
+const NO_AXIS: Axis = { texts: [], brackets: [], starts: [], levels: 0, common: "" };
 
 function side(o: Options, which: "row" | "col", count: number, most: number, before: Side | undefined): Side {
   const given = o[`${which}_labels`];
@@ -112,7 +112,7 @@ export function compose(model: HeatmapModel, width: number, measure: Measure, be
   // Room is made for the labels that can be shown at once, not for all.
   const { plot } = lay(null, null);
   const kept = (s: Side, count: number, length: number) =>
-    thin(0, count - 1, length / count, LABEL, s.axis.brackets.map((b) => b.from));
+    thin(0, count - 1, length / count, LABEL, s.axis.starts);
   const placed = lay(kept(row, g.rows, plot.h), kept(col, g.cols, plot.w));
   const same = before !== null && before.grid.rows === g.rows && before.grid.cols === g.cols;
   return {
