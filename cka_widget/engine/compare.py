@@ -168,9 +168,9 @@ def compare(
         hsic_batch_size: cut batches into near-equal blocks of at most this many samples (a few
             more where a block would have under 4); None takes each batch as one block.
         precision: of the Grams: "highest" (float32), "high" (TF32 on NVIDIA GPUs) or "medium"
-            (bfloat16), the last two of centred features; scores were off by at most 1e-6, PHIGH and
-            PMEDIUM. None follows `torch.set_float32_matmul_precision` on CUDA and takes float32
-            elsewhere.
+            (bfloat16), the last two of centred features. Scores of the benchmarks were off by at
+            most 1e-6, 6e-5 and 5e-4. None follows `torch.set_float32_matmul_precision` on CUDA and
+            takes float32 elsewhere.
         device: None takes CUDA, then MPS, then the CPU.
         max_batches: stop after so many.
         stop_at_stderr: stop when no cell's standard error is above this.

@@ -1,0 +1,128 @@
+"""Grams in TF32 and bfloat16: how far scores are off, and what has which precision."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+import zoo
+from checks import largest_error, run
+from oracles import reference_compare
+from torch import Tensor, nn
+
+from cka_widget.engine import accelerator, gram
+from cka_widget.engine.compare import iter_compare
+from cka_widget.engine.functional import cka
+
+LARGEST = {"highest": 1e-5, "high": 3e-4, "medium": 3e-3}
+
+
+def as_tf32(x: Tensor) -> Tensor:
+    """Float32 rounded to ten bits of mantissa, to nearest even, as NVIDIA's units read it."""
+    bits = x.contiguous().view(torch.int32)
+    return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+
+def pair(mean: float) -> dict[str, nn.Module]:
+    return {str(seed): zoo.seeded(zoo.Shifted, mean, seed=seed) for seed in range(2)}
+
+
+def error(models: dict[str, nn.Module], batches: list[Tensor], **options: Any) -> float:
+    return largest_error(run(models, batches, **options), reference_compare(models, batches))
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0, 100.0])
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+def test_errors_of_centred_features(
+    monkeypatch: pytest.MonkeyPatch, precision: str, mean: float
+) -> None:
+    """Processors have no TF32: its products are made of rounded numbers."""
+    if precision == "high":
+        whole = accelerator.product_
+        monkeypatch.setattr(
+            accelerator, "product_", lambda out, x, **k: whole(out, as_tf32(x), **k)
+        )
+    found = error(pair(mean), zoo.vectors(96, batch=32), precision=precision)
+    assert found < LARGEST[precision]
+    if precision != "highest":
+        assert found > 1e-6, "nothing was rounded"
+
+
+def test_images_in_bfloat16() -> None:
+    models = {"a": zoo.resnet18().eval(), "b": zoo.resnet34().eval()}
+    assert 1e-6 < error(models, zoo.images(32, batch=32), precision="medium") < LARGEST["medium"]
+
+
+def test_without_centring_bfloat16_rounds_the_spread_away() -> None:
+    """Why the reduced precisions centre: their error does not grow with the mean."""
+    x = torch.randn(96, 64) + 1000
+    y = 1000 + 1.3 * (x - 1000)  # alike but for its scale
+    assert cka(x.bfloat16(), y.bfloat16()) < 0.9
+    centred = [(z - z.mean(0)).bfloat16() for z in (x, y)]
+    assert cka(*centred) > 1 - LARGEST["medium"]
+
+
+def test_kernels_of_distances() -> None:
+    models, batches = pair(3.0), zoo.vectors(96, batch=32)
+    exact = run(models, batches, kernel="rbf").matrix("0", "1")
+    found = run(models, batches, kernel="rbf", precision="medium").matrix("0", "1")
+    assert 0 < (found - exact).abs().max(axis=None) < LARGEST["medium"]
+
+
+def test_the_result_tells_its_precision() -> None:
+    models, batches = {"a": zoo.mlp()}, zoo.vectors()
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert run(models, batches, device="cpu").provenance["precision"] == "highest"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    result = run(models, batches, precision="medium")
+    assert result.provenance["precision"] == "medium"
+
+
+def test_an_unknown_precision_is_told_at_once() -> None:
+    with pytest.raises(ValueError, match="precision='tf32' is not known"):
+        iter_compare({"a": zoo.mlp()}, zoo.vectors(), precision="tf32")
+
+
+class Setting:
+    """In the place of `accelerator.matmul`: tells which precision is set."""
+
+    now: ClassVar[list[str]] = ["the user's"]
+
+    def __init__(self, device: torch.device, precision: str) -> None:
+        self.precision = precision
+
+    def __enter__(self) -> None:
+        self.now.append(self.precision)
+
+    def __exit__(self, *error: Any) -> None:
+        self.now.pop()
+
+
+def test_what_has_which_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features the run's, products of Grams float32, and the models what the user has set."""
+    seen = set()
+
+    def spy(owner: Any, name: str, what: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not isinstance(args[0], Tensor) or args[0].dtype is torch.float32:
+                seen.add((what, Setting.now[-1]))
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    monkeypatch.setattr(accelerator, "matmul", Setting)
+    spy(gram, "centred_gram_", "features")
+    spy(nn.Linear, "forward", "model")
+    spy(torch, "bmm", "products of Grams")
+    run({"a": zoo.mlp()}, zoo.vectors(), precision="high")
+    assert seen == {
+        ("features", "high"),
+        ("model", "the user's"),
+        ("products of Grams", "highest"),
+    }
