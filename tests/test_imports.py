@@ -70,6 +70,11 @@ def test_the_engine_imports_no_widget() -> None:
     assert imported_after(statement, ("torch", *UI)) == {"torch"}
 
 
+def test_the_explorer_is_on_screen_before_charts_and_pictures_are_loaded() -> None:
+    heavy = ("torch", "ipywidgets", "bqplot", "matplotlib")
+    assert imported_after("import cka_widget.widgets.explorer", heavy) == {"torch", "ipywidgets"}
+
+
 def test_introspection_imports_no_widget() -> None:
     assert not imported_after("import cka_widget.introspection", UI)
 

@@ -12,7 +12,7 @@ the null therefore stands in the sums every run keeps, for any kernel.
 
 from __future__ import annotations
 
-from statistics import NormalDist
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,8 +76,7 @@ def p_values(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
     blocks = max(result.blocks, 1)
     ratio = np.maximum(1 + np.sqrt(2 / blocks) * (value / deviation).to_numpy(), 0)
     z = (np.cbrt(ratio) - (1 - 2 / (9 * blocks))) / np.sqrt(2 / (9 * blocks))
-    normal = NormalDist()
-    tail = [np.nan if np.isnan(x) else normal.cdf(-x) for x in z.ravel()]
+    tail = [math.erfc(x) / 2 for x in (z / math.sqrt(2)).ravel().tolist()]
     return pd.DataFrame(np.reshape(tail, z.shape), index=value.index, columns=value.columns)
 
 

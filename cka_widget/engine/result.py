@@ -111,6 +111,12 @@ class CKAResult:
         """Standard errors of `particles`."""
         return self._particle_frame(self._stderr, row_model, col_model, row, col)
 
+    def particles_along(self, row_model: str, col_model: str, *, row: str) -> Array:
+        """CKA of every pair of particles at one row, (P, Q, layers of the column's model)."""
+        at = self._index.layer(row_model, row)
+        along: Array = self._index.blocks(self._cka, row_model, col_model)[:, :, at]
+        return along
+
     def reasons(self, model: str) -> list[str | None]:
         """For every layer why it is undefined, or None; a particle is named where only it is."""
         rows = self._index.model(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -93,18 +94,69 @@ class CellScores:
         return f"{(self.cell.row if axis == 'row' else self.cell.col).model} #{particle}"
 
 
-def cell_scores(result: Any, cell: Cell) -> CellScores:
-    """Collect what `result` (a CKAResult) knows of `cell`.
+class Tables:
+    """What a result says of a pair of models, layers x layers, each table made when first asked.
+
+    They serve all cells of the pair: one is worked out in little less time than all.
+    """
+
+    def __init__(self, result: Any, row_model: str, col_model: str) -> None:
+        self.result, self.names = result, (row_model, col_model)
+        self.rows, self.cols = (
+            {layer: at for at, layer in enumerate(result.layers(name))} for name in self.names
+        )
+
+    def serve(self, result: Any, cell: Cell) -> bool:
+        """Whether these are the tables of that cell."""
+        return self.result is result and self.names == (cell.row.model, cell.col.model)
+
+    def at(self, cell: Cell) -> tuple[int, int]:
+        """Row and column of the cell."""
+        return self.rows[cell.row.layer], self.cols[cell.col.layer]
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Mean over particle pairs."""
+        return self.result.matrix(*self.names).to_numpy(float)
+
+    @cached_property
+    def error(self) -> np.ndarray:
+        """Standard error of the mean."""
+        return self.result.stderr(*self.names).to_numpy(float)
+
+    @cached_property
+    def spread(self) -> np.ndarray:
+        """Standard deviation over particle pairs; zeros where there is one pair."""
+        return np.nan_to_num(self.result.spread(*self.names).to_numpy(float))
+
+    @cached_property
+    def null(self) -> np.ndarray | None:
+        """Standard deviation by chance; None where the estimator is above 0 by chance."""
+        try:
+            return self.result.null(*self.names).to_numpy(float)
+        except ValueError:
+            return None
+
+    @cached_property
+    def above_chance(self) -> np.ndarray:
+        """Whether chance does not explain the score."""
+        return self.result.above_chance(*self.names).to_numpy(bool)
+
+
+def cell_scores(result: Any, cell: Cell, tables: Tables | None = None) -> CellScores:
+    """Collect what `result` (a CKAResult) knows of `cell`; `tables` spare making them anew.
 
     Raises:
         KeyError: the result has no such layer.
     """
     row, col = cell
     names = (row.model, col.model)
+    tables = tables or Tables(result, *names)
+    at = tables.at(cell)
     scores = _particles(result, row, col)
     errors = result.particles_stderr(*names, row=row.layer, col=col.layer).to_numpy(float)
     same = row.model == col.model
-    value = float(result.matrix(*names).at[row.layer, col.layer])
+    value = float(tables.mean[at])
     # In one ensemble at two layers, (i, j) and (j, i) are different pairs, (i, i) is none.
     many = len(scores) > 1
     if same and many and row.layer != col.layer:
@@ -115,62 +167,53 @@ def cell_scores(result: Any, cell: Cell) -> CellScores:
     return CellScores(
         cell,
         value,
-        float(result.stderr(*names).at[row.layer, col.layer]),
+        float(tables.error[at]),
         None if np.isfinite(value) else result.why(*names, row.layer, col.layer),
         scores,
         errors,
         pairs,
         odd_ones_out(judged, same=same, stderr=errors),
-        _chance(result, cell) if row != col or many else None,
+        _chance(tables, at) if row != col or many else None,
     )
 
 
-def _chance(result: Any, cell: Cell) -> Chance | None:
+def _chance(tables: Tables, at: tuple[int, int]) -> Chance | None:
     """Whether the score is above chance; None where that cannot be told."""
-    names, where = (cell.row.model, cell.col.model), (cell.row.layer, cell.col.layer)
-    try:
-        deviation = float(result.null(*names).at[where])
-    except ValueError:  # the biased estimator is above 0 by chance
+    if tables.null is None or not np.isfinite(tables.null[at]):
         return None
-    if not np.isfinite(deviation):
-        return None
-    return Chance(bool(result.above_chance(*names).at[where]), deviation)
+    return Chance(bool(tables.above_chance[at]), float(tables.null[at]))
 
 
 def _particles(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
     return result.particles(row.model, col.model, row=row.layer, col=col.layer).to_numpy(float)
 
 
-def profiles(result: Any, cell: Cell) -> tuple[Profile, Profile]:
+def profiles(result: Any, cell: Cell, tables: Tables | None = None) -> tuple[Profile, Profile]:
     """The score along the columns at the selected row, and along the rows at the column."""
-    return _profile(result, cell.row, cell.col), _profile(result, cell.col, cell.row)
-
-
-def _profile(result: Any, held: LayerKey, moving: LayerKey) -> Profile:
-    layers = list(result.layers(moving.model))
-    own = held.model == moving.model
-    scores = []
-    for layer in layers:
-        block = _particles(result, held, LayerKey(moving.model, layer))
-        if own and len(block) > 1:
-            block = np.where(np.eye(len(block), dtype=bool), np.nan, block)
-        scores.append(_mean(block))
-    mean = result.matrix(held.model, moving.model).loc[held.layer].to_numpy(float)
-    spread = result.spread(held.model, moving.model).loc[held.layer].to_numpy(float)
-    error = result.stderr(held.model, moving.model).loc[held.layer].to_numpy(float)
-    return Profile(
-        moving.model,
-        layers,
-        np.array(scores).T,
-        mean,
-        np.nan_to_num(spread),
-        error,
-        layers.index(moving.layer),
+    tables = tables or Tables(result, cell.row.model, cell.col.model)
+    row, col = tables.at(cell)
+    along_col = (tables.mean[row], tables.spread[row], tables.error[row])
+    along_row = (tables.mean[:, col], tables.spread[:, col], tables.error[:, col])
+    return (
+        Profile(
+            cell.col.model, list(tables.cols), _of_each(result, cell.row, cell.col), *along_col, col
+        ),
+        Profile(
+            cell.row.model, list(tables.rows), _of_each(result, cell.col, cell.row), *along_row, row
+        ),
     )
 
 
+def _of_each(result: Any, held: LayerKey, moving: LayerKey) -> np.ndarray:
+    """Mean of each particle of the moving model over its partners, (particles, layers)."""
+    scores = np.array(result.particles_along(held.model, moving.model, row=held.layer))
+    if held.model == moving.model and len(scores) > 1:
+        scores[np.arange(len(scores)), np.arange(len(scores))] = np.nan
+    return _mean(scores)
+
+
 def _mean(block: np.ndarray) -> np.ndarray:
-    """Mean of each column over its finite entries; NaN where there are none."""
+    """Mean along the first axis over the finite entries; NaN where there are none."""
     finite = np.isfinite(block)
     number = finite.sum(0)
     total = np.where(finite, block, 0).sum(0)

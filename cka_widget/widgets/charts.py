@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import bqplot as bq
 import numpy as np
@@ -93,6 +94,10 @@ class PairScores:
             [self.mean, *self.inner, self.pairs, self.odd], [self.x_axis, self.y_axis], 104, 78
         )
 
+    def stretch(self, lanes: int) -> None:
+        """Make room for so many lanes; bqplot takes 0.3 s to follow, so do it ahead of `update`."""
+        self.figure.layout.height = f"{54 + 34 * lanes}px"
+
     def update(self, data: CellScores, inner: Sequence[Within], slots: tuple[str, str]) -> None:
         """Draw one cell's pairs, and the pairs within each ensemble below them."""
         rows, cols = np.nonzero(data.pairs & np.isfinite(data.scores))
@@ -121,7 +126,7 @@ class PairScores:
         self.y.max = float(lanes)
         _ticks(self.y_axis, {f"{at:g}": text for at, text in ticks.items()})
         _set(self.mean, x=[data.value] * 2, y=[lanes - 1.0, lanes - 0.02])
-        self.figure.layout.height = f"{54 + 34 * max(lanes, 1)}px"
+        self.stretch(lanes)
 
 
 class DepthProfile:
@@ -223,6 +228,15 @@ class ParticlePlane:
             max=float(middle[0] + tall * self.ASPECT),
         )
         _set(self.y, min=float(middle[1] - tall), max=float(middle[1] + tall))
+
+
+CHARTS: dict[str, Any] = {
+    "pairs": PairScores,
+    "col": DepthProfile,
+    "row": DepthProfile,
+    "plane": ParticlePlane,
+}
+"""What draws each panel of the drill-down."""
 
 
 def _readable(coords: np.ndarray, first: Sequence[int]) -> list[bool]:

@@ -9,8 +9,14 @@ import ipywidgets as widgets
 import numpy as np
 
 from cka_widget.engine.keys import Cell
-from cka_widget.widgets.cell_scores import CellScores, cell_scores, particle_map, profiles, within
-from cka_widget.widgets.charts import DepthProfile, PairScores, ParticlePlane
+from cka_widget.widgets.cell_scores import (
+    CellScores,
+    Tables,
+    cell_scores,
+    particle_map,
+    profiles,
+    within,
+)
 from cka_widget.widgets.format import plural, plus_minus, score, shorten, tag
 from cka_widget.widgets.heatmap import Heatmap
 from cka_widget.widgets.particle_stats import similarity_order
@@ -28,37 +34,61 @@ UNKNOWN = (
     '<div class="cka-nothing"><b>Not computed yet</b><span>No run has compared these two layers. '
     "Run again to compute what is ticked.</span></div>"
 )
+ASKED_FOR = '<div class="cka-muted">Waits for the kernel.</div>'
 
 
 class DrillDown(widgets.VBox):
-    """The panel of one cell. Its views are made once; `show` writes their data."""
+    """The panel of one cell. Its views are made once; `show` writes their data.
+
+    The charts are many small widgets. `prepare` makes them when a run starts, so that neither the
+    explorer's first sight nor the first click has to wait for them.
+    """
 
     def __init__(self, theme: str = "auto") -> None:
         self._shown: tuple[Any, Cell, tuple[str, str]] | None = None
+        self._tables: Tables | None = None
         self.header = widgets.HTML(WAITING)
         self.matrix = Heatmap(compact=True, annotate=True, brackets=False, theme=theme)
         self.sort = widgets.Checkbox(value=False, description="ordered by similarity", indent=False)
         self.sort.observe(lambda _: self._draw_matrix(), "value")
         self.odd = widgets.HTML()
-        self.pairs, self.plane = PairScores(), ParticlePlane()
-        self.along_col, self.along_row = DepthProfile(), DepthProfile()
+        self.charts: dict[str, Any] = {}
         self.titles = {name: widgets.HTML() for name in ("pairs", "col", "row", "plane")}
         self.table = widgets.HTML()
-        folded = widgets.Accordion(children=[self.table], selected_index=None)
-        folded.set_title(0, "table of pairs")
+        self.folded = widgets.Accordion(children=[self.table], selected_index=None)
+        self.folded.set_title(0, "table of pairs")
+        self.folded.observe(lambda _: self._write_table(), "selected_index")
         self._panels = {
             "matrix": _panel(self.matrix, self.sort, self.odd),
-            "pairs": _panel(self.titles["pairs"], self.pairs.figure),
-            "col": _panel(self.titles["col"], self.along_col.figure),
-            "row": _panel(self.titles["row"], self.along_row.figure),
-            "plane": _panel(self.titles["plane"], self.plane.figure),
-            "table": _panel(folded),
+            **{name: _panel(title) for name, title in self.titles.items()},
+            "table": _panel(self.folded),
         }
         panels = widgets.VBox(list(self._panels.values()))
         panels.add_class("cka-panels")
         super().__init__([self.header, panels])
         self.add_class("cka-drill")
         self._show_panels()
+
+    def prepare(self, lanes: int) -> list[widgets.Widget]:
+        """Make the charts that a pair of models needs and does not have yet.
+
+        Args:
+            lanes: rows of the chart of pair scores; 0 for two single models, which have none.
+
+        Returns:
+            The new figures.
+        """
+        from cka_widget.widgets import charts  # bqplot, which takes a while
+
+        made = []
+        for name, make in charts.CHARTS.items():
+            if name not in self.charts and (lanes or name in ("col", "row")):
+                self.charts[name] = chart = make()
+                self._panels[name].children = [self.titles[name], chart.figure]
+                made.append(chart.figure)
+        if lanes:
+            self.charts["pairs"].stretch(lanes)
+        return made
 
     @property
     def theme(self) -> str:
@@ -77,7 +107,11 @@ class DrillDown(widgets.VBox):
 
     def show(self, result: Any, cell: Cell, slots: tuple[str, str] = ("a", "b")) -> None:
         """Draw `cell` of `result`; `slots` are the palette slots of its row and column model."""
-        data = cell_scores(result, cell)
+        if self._tables is None or not self._tables.serve(result, cell):
+            self._tables = Tables(result, cell.row.model, cell.col.model)
+        data = cell_scores(result, cell, self._tables)
+        inner = within(result, cell)
+        self.prepare(0 if data.single else 1 + len(inner))
         self._shown = (data, cell, slots)
         self.header.value = _header(data, slots)
         odd_rows, odd_cols = _odd(data)
@@ -87,23 +121,28 @@ class DrillDown(widgets.VBox):
             self._draw_matrix()
             self.odd.value = _odd_sentence(data)
             self.titles["pairs"].value = _title("pair scores")
-            self.pairs.update(data, within(result, cell), slots)
-        along_col, along_row = profiles(result, cell)
+            self.charts["pairs"].update(data, inner, slots)
+        along_col, along_row = profiles(result, cell, self._tables)
         self.titles["col"].value = _title(f"along {along_col.model}'s depth")
         self.titles["row"].value = _title(
             f"along {along_row.model}'s depth" + (", the other way" if data.one_ensemble else "")
         )
-        self.along_col.update(along_col, odd_cols, slots[1])
-        self.along_row.update(along_row, odd_rows, slots[0])
+        self.charts["col"].update(along_col, odd_cols, slots[1])
+        self.charts["row"].update(along_row, odd_rows, slots[0])
         plane = None if data.single else particle_map(result, data)
         if plane is not None:
             shown.add("plane")
             self.titles["plane"].value = _title("map of the particles", _map_note(data))
             others = odd_cols if cell.row != cell.col else []
-            self.plane.update(plane, (odd_rows, others), slots)
-        if not data.single:
-            self.table.value = _table(data)
+            self.charts["plane"].update(plane, (odd_rows, others), slots)
+        self._write_table()
         self._show_panels(shown)
+
+    def _write_table(self) -> None:
+        """A folded table is not worked out; what it says of another cell is taken away."""
+        if self._shown is not None:
+            is_open = self.folded.selected_index is not None
+            self.table.value = _table(self._shown[0]) if is_open else ASKED_FOR
 
     def _draw_matrix(self) -> None:
         if self._shown is None:

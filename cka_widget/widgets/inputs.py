@@ -15,8 +15,10 @@ from cka_widget.engine.batches import count, head, run_model, to_device
 from cka_widget.introspection import introspect
 from cka_widget.layer_tree import LayerTree
 
-LOOK = 16
-"""Samples that introspection and a timed forward pass need."""
+LOOK, FEW = 16, 2
+"""Samples that are taken for a look, and for the first timed forward pass."""
+WORTH = 0.02
+"""Seconds of a forward pass from which on its time says something."""
 
 
 class OneShot:
@@ -90,20 +92,18 @@ def seconds_a_sample(
     root: nn.Module, batch: Any, forward: Callable[..., Any] | None
 ) -> float | None:
     """Time of one sample's forward pass on this machine, from a handful; None if it fails."""
-    part = _near(head(batch, LOOK), root)
-    samples = count(part)
-    if not samples:
+    parts = [_near(head(batch, size), root) for size in (FEW, LOOK, LOOK)]
+    if not count(parts[0]):
         return None
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _evaluating(root):
-            best = float("inf")
-            for _ in range(3):  # the first pass also warms up
+            for part in parts:  # of small models the first passes only warm up
                 start = time.perf_counter()
                 run_model(root, part, forward)
-                best = min(best, time.perf_counter() - start)
-                if best > 0.05:
+                seconds = time.perf_counter() - start
+                if seconds > WORTH:
                     break
-            return best / samples
+            return seconds / (count(part) or 1)
     except Exception:  # introspection has told already what is wrong
         return None
 

@@ -70,10 +70,12 @@ def odd_ones_out(
                 continue
             centre = np.median(rest)
             gap = centre - np.median(own)
+            if gap <= MIN_GAP:  # as nearly always: the rest need not be worked out
+                continue
             spread = 1.4826 * np.median(np.abs(rest - centre))
             error = _median_error(stderr, index, axis, same)
             clear = np.quantile(own, 0.75) < np.quantile(rest, 0.25)
-            if clear and gap > max(MIN_GAP, MIN_SPREADS * spread, 3 * error):
+            if clear and gap > max(MIN_SPREADS * spread, 3 * error):
                 odd = OddOne("row" if axis == 0 else "col", index, own.mean(), rest.mean())
                 found.append((gap, odd))
     return [odd for _, odd in sorted(found, key=lambda item: -item[0])]

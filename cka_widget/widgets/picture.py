@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from cka_widget.widgets.format import shorten
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLORS = {"a": "#2563eb", "b": "#0f766e"}
 MAX_LABELS = 40
@@ -38,6 +39,10 @@ def figure(
         origin: "top" or "bottom": where the first layer is.
         note: small print under the picture.
     """
+    # Imported here: matplotlib takes longer to load than the rest of the explorer to show.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     height, width = (min(max(0.22 * n + 1.6, 3.4), 10.0) for n in values.shape)
     drawing = Figure(figsize=(width + 1.6, height), dpi=110, layout="constrained")
     FigureCanvasAgg(drawing)

@@ -53,6 +53,8 @@ class Screen:
         views, (row, col), slots = self._views, pair, self.slots(pair)
         views.show_pair(row, col, slots, self._study.on_screen(pair))
         views.show_empty(not known, state in RUNNING)
+        if state != "idle":
+            views.prepare(row, col)
         if not known:
             views.plan.value = plan_html(self._study.plan(layers), row, col, state)
             views.drill.clear(WAITING)

@@ -11,7 +11,7 @@ import traitlets as t
 from cka_widget.layer_tree import LayerTree
 from cka_widget.widgets.drilldown import DrillDown
 from cka_widget.widgets.export import ExportMenu
-from cka_widget.widgets.guard import family
+from cka_widget.widgets.guard import family, serialise
 from cka_widget.widgets.header import Header
 from cka_widget.widgets.heatmap import Heatmap
 from cka_widget.widgets.picker import LayerPicker
@@ -38,7 +38,7 @@ class Views:
         lock: Any,
         style: str,
     ) -> None:
-        self._particles = particles
+        self._particles, self._lock = particles, lock
         self.pickers = {
             name: LayerPicker(
                 nodes=tree.to_nodes(),
@@ -86,6 +86,13 @@ class Views:
         column = [self.pickers[name] for name in shown]
         if list(self._column.children) != column:
             self._column.children = column
+
+    def prepare(self, row: str, col: str) -> None:
+        """Get the drill-down ready for a first click on a cell of two models."""
+        many = [name for name in dict.fromkeys((row, col)) if self._particles[name] > 1]
+        lanes = 1 + (len(many) if row != col else 0) if many else 0
+        for figure in self.drill.prepare(lanes):
+            serialise(figure, self._lock)
 
     def _chip(self, name: str) -> str:
         number = self._particles[name]

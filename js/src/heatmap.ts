@@ -77,6 +77,7 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
     drawCells(pen.base, s, paint, picture, dpr);
     drawBar(pen.base, s, paint);
     drawOver();
+    ui.stage.dataset["version"] = String(model.get("version"));
     const shown = target(s);
     if (shown && !ui.tip.hidden) showTip(shown);
   };

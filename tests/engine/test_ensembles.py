@@ -40,6 +40,15 @@ def test_within_an_ensemble_only_different_particles_count() -> None:
     np.testing.assert_allclose(np.diag(same.matrix("e", "e")), 1.0, atol=1e-5)
 
 
+def test_particles_along_a_row_are_those_of_each_of_its_cells() -> None:
+    result = run(ensembles(), zoo.vectors())
+    along = result.particles_along("deep", "wide", row="2")
+    cells = [result.particles("deep", "wide", row="2", col=col) for col in result.layers("wide")]
+    np.testing.assert_array_equal(along, np.stack(cells, axis=-1))
+    with pytest.raises(KeyError, match='no layer "nope"'):
+        result.particles_along("deep", "wide", row="nope")
+
+
 @pytest.mark.parametrize(("a", "b"), [("wide", "deep"), ("deep", "wide"), ("deep", "deep")])
 def test_every_particle_pair(a: str, b: str) -> None:
     models, batches = ensembles(), zoo.vectors()

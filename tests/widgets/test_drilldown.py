@@ -6,7 +6,7 @@ import pytest
 
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.widgets.cell_scores import cell_scores, particle_map, profiles, within
-from cka_widget.widgets.drilldown import DrillDown
+from cka_widget.widgets.drilldown import ASKED_FOR, DrillDown
 
 
 class FakeResult:
@@ -41,6 +41,9 @@ class FakeResult:
             return [i for i, (m, _, l) in enumerate(self.keys) if (m, l) == (model, layer)]
 
         return pd.DataFrame(self.table[np.ix_(pick(a, row), pick(b, col))])
+
+    def particles_along(self, a, b, *, row):
+        return np.stack([self.particles(a, b, row=row, col=col) for col in self.names], -1)
 
     def particles_stderr(self, a, b, *, row, col):
         return self.particles(a, b, row=row, col=col) * 0 + 0.01
@@ -124,6 +127,42 @@ def test_profiles_run_along_either_side_with_the_mean_of_each_particle(result):
     assert along_col.mean[2] == pytest.approx(cell_scores(result, where).value)
 
 
+@pytest.mark.parametrize(("a", "b"), [("wide", "deep <b>"), ("wide", "wide")])
+def test_profiles_leave_out_pairs_of_a_particle_with_itself(result, a, b):
+    for profile, (held, moving) in zip(
+        profiles(result, cell(a, "block", b, "fc")),
+        [((a, "block"), b), ((b, "fc"), a)],
+        strict=True,
+    ):
+        for at, layer in enumerate(result.names):
+            block = result.particles(held[0], moving, row=held[1], col=layer).to_numpy().copy()
+            if a == b:
+                np.fill_diagonal(block, np.nan)
+            np.testing.assert_allclose(profile.scores[:, at], np.nanmean(block, 0))
+            assert profile.mean[at] == pytest.approx(np.nanmean(block))
+
+
+def test_tables_of_a_pair_serve_all_its_cells(result, monkeypatch):
+    drill, asked = DrillDown(), []
+    for name in ("matrix", "stderr", "spread", "null", "above_chance"):
+        table = getattr(result, name)
+        monkeypatch.setattr(
+            result, name, lambda *names, n=name, t=table: (asked.append(n), t(*names))[1]
+        )
+    drill.show(result, cell("wide", "block", "deep <b>", "conv"))
+    assert set(asked) == {"matrix", "stderr", "spread", "null", "above_chance"}
+    asked.clear()
+    drill.show(result, cell("wide", "fc", "deep <b>", "block"))
+    assert asked == []
+    drill.show(result, cell("deep <b>", "block", "wide", "fc"))
+    assert "matrix" in asked
+    asked.clear()
+    later = FakeResult(ENSEMBLES, seed=1)
+    drill.show(later, cell("deep <b>", "block", "wide", "fc"))
+    assert asked == []
+    assert f"{later.matrix('wide', 'deep <b>').at['fc', 'block']:.3f}" in drill.header.value
+
+
 def test_within_compares_members_of_the_same_side(result):
     groups = within(result, cell("wide", "block", "deep <b>", "fc"))
     assert [len(group.scores) for group in groups] == [6, 10]
@@ -193,7 +232,7 @@ def test_single_models_show_profiles_and_the_error_bar():
     assert shown(drill) == {"col", "row"}
     assert "± 0.021" in drill.header.value
     assert "particle" not in drill.header.value
-    assert not drill.along_col.each.visible
+    assert not drill.charts["col"].each.visible
 
 
 def test_an_undefined_cell_says_why():
@@ -221,9 +260,60 @@ def test_charts_keep_their_figures_and_marks(result):
     drill = DrillDown()
     where = cell("wide", "block", "deep <b>", "fc")
     drill.show(result, where)
-    before = [mark.model_id for mark in drill.along_col.figure.marks]
+    before = [mark.model_id for mark in drill.charts["col"].figure.marks]
     drill.show(result, cell("wide", "fc", "deep <b>", "conv"))
-    assert [mark.model_id for mark in drill.along_col.figure.marks] == before
+    assert [mark.model_id for mark in drill.charts["col"].figure.marks] == before
+
+
+def test_charts_are_made_when_they_are_needed_and_once():
+    drill = DrillDown()
+    assert drill.charts == {}
+    made = drill.prepare(0)
+    assert set(drill.charts) == {"col", "row"}
+    assert all(figure in (*drill._panels["col"].children, *drill._panels["row"].children)
+               for figure in made)  # fmt: skip
+    assert len(drill.prepare(3)) == 2
+    assert drill.charts["pairs"].figure in drill._panels["pairs"].children
+    assert drill.charts["pairs"].figure.layout.height == "156px"
+    assert drill.prepare(3) == []
+
+
+def test_what_was_prepared_keeps_its_size_at_the_first_click(result):
+    drill, sizes = DrillDown(), []
+    drill.prepare(3)
+    drill.charts["pairs"].figure.layout.observe(
+        lambda change: sizes.append(change["new"]), "height"
+    )
+    drill.show(result, cell("wide", "block", "deep <b>", "fc"))
+    assert sizes == []
+    drill.show(result, cell("wide", "block", "wide", "fc"))
+    assert sizes == ["88px"]
+
+
+def test_a_folded_table_is_not_worked_out(result):
+    drill = DrillDown()
+    drill.show(result, cell("wide", "block", "deep <b>", "fc"))
+    assert drill.table.value == ASKED_FOR
+    drill.folded.selected_index = 0
+    assert drill.table.value.count("<tr") == 21
+    drill.show(result, cell("wide", "fc", "wide", "fc"))
+    assert drill.table.value.count("<tr") == 7
+    drill.folded.selected_index = None
+    assert drill.table.value == ASKED_FOR
+
+
+def test_another_cell_sends_few_messages(result, monkeypatch):
+    drill, sent = DrillDown(), []
+    drill.show(result, cell("wide", "block", "deep <b>", "fc"))
+    monkeypatch.setattr(
+        "ipywidgets.Widget._send", lambda self, message, buffers=None: sent.append(self)
+    )
+    drill.show(result, cell("wide", "fc", "deep <b>", "conv"))
+    assert 0 < len(sent) <= 20
+    assert len(sent) == len(set(sent)), "a widget hears of a cell in one message"
+    sent.clear()
+    drill.show(result, cell("wide", "fc", "deep <b>", "conv"))
+    assert sent == [drill.matrix], "its version rises with each write"
 
 
 def test_no_cell_leaves_a_sentence(result):
