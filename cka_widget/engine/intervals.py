@@ -70,7 +70,7 @@ def interval(
 
     value -+ (1 + 2 r) t stderr: the spread between a few blocks is itself uncertain, the more so
     where some samples dominate, and 1.96 is too small then. See `widths`; 2.78 stderr at 5 even
-    blocks, 2.02 at 40.
+    blocks, 2.02 at 40. Means over particle pairs are taken as uneven as their worst pair.
 
     Args:
         result: of a run.
@@ -87,5 +87,5 @@ def interval(
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1")
     value, stderr = result.matrix(row_model, col_model), result.stderr(row_model, col_model)
-    half = stderr * result.shown(lambda sums: widths(sums, level), row_model, col_model)
+    half = stderr * result.over_pairs(widths(result.sums, level), row_model, col_model).max(0)
     return value - half, value + half

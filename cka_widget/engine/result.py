@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -74,8 +74,12 @@ class CKAResult:
 
     def mean_over_pairs(self, full: Array, row_model: str, col_model: str) -> pd.DataFrame:
         """Something of all pairs of rows (R, R) as `matrix` shows it, layers x layers."""
-        mean = self._index.pairs(full, row_model, col_model).mean(axis=0)
+        mean = self.over_pairs(full, row_model, col_model).mean(axis=0)
         return self._frame(mean, row_model, col_model)
+
+    def over_pairs(self, full: Array, row_model: str, col_model: str) -> Array:
+        """Something of all pairs of rows (R, R), by particle pairs: (pairs, layers, layers)."""
+        return self._index.pairs(full, row_model, col_model)
 
     def stderr(self, row_model: str, col_model: str) -> pd.DataFrame:
         """Standard error of `matrix`, layers x layers; NaN under 5 blocks."""
@@ -97,7 +101,7 @@ class CKAResult:
 
     def spread(self, row_model: str, col_model: str) -> pd.DataFrame:
         """Standard deviation over particle pairs, layers x layers; NaN where there is one pair."""
-        pairs = self._index.pairs(self._cka, row_model, col_model)
+        pairs = self.over_pairs(self._cka, row_model, col_model)
         values = pairs.std(axis=0, ddof=1) if len(pairs) > 1 else np.full(pairs.shape[1:], np.nan)
         return self._frame(values, row_model, col_model)
 
@@ -207,21 +211,15 @@ class CKAResult:
         found = [f[~np.isnan(f)] for f in found]
         return max((float(f.max()) for f in found if f.size), default=float("nan"))
 
-    def shown(self, of: Callable[[HsicSums], Array], row_model: str, col_model: str) -> Array:
-        """Something of the sums as `matrix` shows it: of the pooled sums for ensembles."""
-        if self.n_particles(row_model) == self.n_particles(col_model) == 1:
-            single: Array = self._index.pairs(of(self.sums), row_model, col_model)[0]
-            return single
-        rows, columns = self._index.layers_of(row_model), self._index.layers_of(col_model)
-        return of(self.pooled or self.sums)[rows, columns]
-
     def _shown_stderr(self, row_model: str, col_model: str) -> Array:
-        values = self.shown(self._stderr_of, row_model, col_model)
-        undefined = np.isnan(self._index.pairs(self._cka, row_model, col_model).mean(axis=0))
+        if self.n_particles(row_model) == self.n_particles(col_model) == 1:
+            values = self.over_pairs(self._stderr, row_model, col_model)[0]
+        else:
+            values = self._pooled_stderr[
+                self._index.layers_of(row_model), self._index.layers_of(col_model)
+            ]
+        undefined = np.isnan(self.over_pairs(self._cka, row_model, col_model).mean(axis=0))
         return np.where(undefined, np.nan, values)
-
-    def _stderr_of(self, sums: HsicSums) -> Array:
-        return self._stderr if sums is self.sums else self._pooled_stderr
 
     @cached_property
     def _index(self) -> RowIndex:

@@ -91,3 +91,14 @@ def test_intervals_hold_the_value_and_narrow() -> None:
     assert run(models, zoo.vectors(64)).interval("a", "b")[0].isna().all(axis=None)
     with pytest.raises(ValueError, match="between 0 and 1"):
         result.interval("a", "b", level=95)
+
+
+def test_means_are_taken_as_uneven_as_their_worst_pair() -> None:
+    models, batches = {"e": [zoo.mlp(0), zoo.mlp(1), zoo.mlp(2)]}, zoo.vectors(160, batch=16)
+    result = run(models, batches)
+    low, high = result.interval("e", "e")
+    reference = reference_compare(models, batches)
+    pairs = [(p, q) for p in range(3) for q in range(3) if p != q]
+    blocks = [reference.blocks_of(("e", p, "0"), ("e", q, "2"))[:, 1:] for p, q in pairs]
+    expected = max(map(expected_width, blocks)) * result.stderr("e", "e").loc["0", "2"]
+    assert (high - low).loc["0", "2"] / 2 == pytest.approx(expected, rel=0.01)
