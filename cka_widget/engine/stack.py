@@ -96,7 +96,7 @@ class GramStack:
         self._buffer = torch.empty(0, 0, dtype=dtype, device=device)
         self._slots: dict[int, Slots] = {}
         self.suspects: set[int] = set()
-        self._unsized: dict[int, Tensor] = {}  # row -> mean of its Gram's diagonal, not read yet
+        self._unsized: dict[int, Tensor] = {}  # row -> its Gram's size, not read yet
         self._factors: tuple[Tensor, Tensor] | None = None
 
     def begin(self, n: int) -> int:
@@ -192,7 +192,7 @@ class GramStack:
         for row, size in zip(waiting, numbers[len(rho) :], strict=True):
             if size:
                 self._set_size(self.rows[row], size)
-                self._buffer[row].mul_(self.rows[row].alpha)
+                self._buffer[row].mul_(size * self.rows[row].alpha)
 
     def _note(self, rho: list[float], uncentred: list[bool]) -> bool:
         """Remember which rows need more care; was one not centred that should have been?"""
@@ -214,12 +214,22 @@ class GramStack:
         return self._constants()[1]
 
     def _constants(self) -> tuple[Tensor, Tensor]:
-        """What undoes the scales in products of all pairs (R, R), and the sizes (R,)."""
+        """What undoes the scales (R, R), and the sizes (R,)."""
         if self._factors is None:
             numbers = [(1 / row.alpha, row.size or 1.0) for row in self.rows]
             table = torch.tensor(numbers, dtype=torch.float64).to(self._sums_device)
             self._factors = torch.outer(table[:, 0], table[:, 0]), table[:, 1]
         return self._factors
+
+    def _scales(self) -> Tensor:
+        """What undoes the rows' scales in products of all pairs, (R, R)."""
+        scale, _ = self._constants()
+        if self._unsized:
+            late = scale.new_ones(len(scale))
+            for row, size in self._unsized.items():
+                late[row] = torch.where(size > 0, size, 1.0)
+            scale = scale * torch.outer(late, late)
+        return scale
 
     def _double(self, x: Tensor) -> Tensor:
         return x.to(self._sums_device).double()
@@ -230,7 +240,7 @@ class GramStack:
         start, end = s.offset + first * m * m, s.offset + last * m * m
         flat = self._buffer[: len(self.rows), start:end].view(-1, last - first, m * m)
         stack = flat.view(-1, last - first, m, m)
-        scale, _ = self._constants()
+        scale = self._scales()
         flat = flat.transpose(0, 1)
         if not self.kernel.unbiased:
             gram.centre_(stack)
@@ -260,7 +270,9 @@ class GramStack:
         """Fix the row's scale and care by its first batch that is not all zero."""
         state = self.rows[row]
         if not self._decides(state):
-            self._unsized[row] = gram.magnitude(slots)
+            size = self._unsized[row] = gram.magnitude(slots)
+            for _, out in slots:
+                out.div_(torch.where(size > 0, size, 1.0))
             return
         state.tried = True
         if not self._queued:

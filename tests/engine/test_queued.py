@@ -1,0 +1,135 @@
+"""An accelerator's host waits at most once a batch, and finds what the CPU finds.
+
+The CPU stands in for it: whatever would make the host wait for queued work is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import zoo
+from checks import largest_error, run
+from oracles import reference_compare
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from cka_widget.engine import accelerator, stack
+from cka_widget.engine.compare import iter_compare
+
+# Reading numbers, and tensors made of Python's numbers, whose copy to the device blocks.
+WAITING = {
+    *("item", "tolist", "numpy", "cpu", "nonzero", "masked_select", "unique", "tensor"),
+    *("as_tensor", "__float__", "__int__", "__bool__", "__index__", "__contains__", "equal"),
+}
+
+
+class Waits(TorchFunctionMode):
+    """Names of the calls, while entered, that would wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = getattr(function, "__name__", "")
+        if name in WAITING:
+            self.found.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def _queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
+
+
+def waits(models: dict[str, Any], batches: list[Any], **options: Any) -> list[list[str]]:
+    """What waited in each batch after the first."""
+    steps = iter_compare(models, batches, **options)
+    next(steps)
+    found = []
+    for _ in batches[1:]:
+        with Waits() as batch:
+            next(steps)
+        found.append(batch.found)
+    return found
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "two": ({"a": zoo.mlp(0), "b": zoo.mlp(1)}, {}),
+    "blocks": ({"a": zoo.mlp(0), "b": zoo.mlp(1)}, {"hsic_batch_size": 8}),
+    "ensemble": ({"e": [zoo.mlp(0), zoo.mlp(1)], "b": zoo.mlp(2)}, {}),
+    "dead": ({"a": zoo.seeded(zoo.Dead), "b": zoo.mlp(0)}, {}),
+    "mean": ({"a": zoo.seeded(zoo.Shifted, 1e4), "b": zoo.mlp(0)}, {}),
+    "rbf": ({"a": zoo.mlp(0), "b": zoo.mlp(1)}, {"kernel": "rbf"}),
+    "biased": ({"a": zoo.mlp(0), "b": zoo.mlp(1)}, {"unbiased": False}),
+}
+
+
+def test_waits_are_seen() -> None:
+    x = torch.ones(2)
+    with Waits() as found:
+        assert [float(x[0]), bool(x[1] > 0), x.tolist(), len(x.numpy())]
+        torch.tensor([1.0])
+    assert found.found == ["__float__", "__bool__", "tolist", "numpy", "tensor"]
+
+
+@pytest.mark.usefixtures("_queued")
+@pytest.mark.parametrize("case", CASES)
+def test_one_wait_a_batch(case: str) -> None:
+    models, options = CASES[case]
+    found = waits(models, zoo.vectors(128, batch=32), **options)
+    assert len(found) == 3
+    assert all(batch in ([], ["tolist"]) for batch in found), found
+
+
+@pytest.mark.usefixtures("_queued")
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_no_wait_where_all_features_are_centred(precision: str) -> None:
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
+    assert waits(models, zoo.vectors(128, batch=32), precision=precision) == [[]] * 3
+
+
+def test_the_cpu_reads_between_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it costs nothing and saves work; so the counts above are not of what never was."""
+    monkeypatch.setattr(stack, "_PAIRS_TOGETHER", 1)
+    models, options = CASES["blocks"]
+    batches = zoo.vectors(64, batch=32)
+    assert waits(models, batches, **options) == [["tolist"] * 4]
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
+    assert waits(models, batches, **options) == [["tolist"]]
+
+
+@pytest.mark.usefixtures("_queued")
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("rbf", "biased")])
+def test_values(case: str) -> None:
+    models, options = CASES[case]
+    batches = zoo.vectors(128, batch=32)
+    block = options.get("hsic_batch_size")
+    result = run(models, batches, **options)
+    reference = reference_compare(models, batches)
+    assert largest_error(result, reference, block=block) < 1e-4
+
+
+@pytest.mark.usefixtures("_queued")
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_a_layer_that_wakes_late(scale: float) -> None:
+    """Its scale is not known when its first samples come: products must not overflow."""
+    a = nn.Sequential(nn.Linear(8, 12, bias=False), nn.ReLU(), nn.Linear(12, 5))
+    models = {"a": a, "b": zoo.mlp(0)}
+    batches = [torch.zeros(32, 8), *(x * scale for x in zoo.vectors(96, batch=32))]
+    assert largest_error(run(models, batches), reference_compare(models, batches)) < 1e-4
+
+
+@pytest.mark.usefixtures("_queued")
+def test_a_mean_that_jumps_is_run_again() -> None:
+    """As on the CPU; only the decision comes at the batch's end."""
+    batches = zoo.vectors(128, batch=32)
+    batches[2] = batches[2] + 1e4
+    models = {"a": zoo.Counting(zoo.mlp(0)), "b": zoo.mlp(1)}
+    result = run(models, batches, layers={"a": "inner.*", "b": None})
+    assert models["a"].sizes == [32] * 5
+    assert largest_error(result, reference_compare(models, batches)) < 1e-4
