@@ -16,11 +16,11 @@ from cka_widget.engine import accelerator
 from cka_widget.engine.batches import Forward
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.features import REDUCTIONS, Reduce
+from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers
 from cka_widget.engine.prefetch import Prefetch
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.session import Session
-from cka_widget.engine.stack import Kernel
 from cka_widget.engine.streams import Stream
 
 

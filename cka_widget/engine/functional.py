@@ -11,7 +11,8 @@ from torch import Tensor
 
 from cka_widget.engine.features import flatten
 from cka_widget.engine.hsic import HsicAccumulator
-from cka_widget.engine.stack import GramStack, Kernel
+from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import HsicSums
 
 

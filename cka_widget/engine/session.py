@@ -21,12 +21,13 @@ from cka_widget.engine.errors import CompareError
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import held
+from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.particles import Pass, as_passes
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.prefetch import Loaded
 from cka_widget.engine.result import CKAResult
-from cka_widget.engine.stack import GramStack, Kernel
+from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import MIN_BLOCKS
 from cka_widget.engine.table import RowTable
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from cka_widget.engine import accelerator, gram
 from cka_widget.engine.blocks import Segment, split
 from cka_widget.engine.gram import Slots
+from cka_widget.engine.kernel import Kernel
 
 # rho = |K| / |U(K)|, both without the diagonal, tells how many digits U-centring cancels.
 # Products of float32 Grams lose rho^2 of their 1e-7: above this rho K is centred before them.
@@ -25,30 +26,6 @@ _FORM_AGAIN_ABOVE = 5000.0
 
 # Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams.
 _PAIRS_TOGETHER = 1 << 21
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """What is computed of features: kernel and estimator.
-
-    `bandwidth` is sigma as a fraction of the median distance between samples of a row's first
-    batch (Kornblith et al. 2019 use 0.2, 0.4 and 0.8); only the RBF kernel has one.
-    """
-
-    name: str = "linear"
-    unbiased: bool = True
-    bandwidth: float = 0.4
-
-    def __post_init__(self) -> None:
-        if self.name not in ("linear", "rbf"):
-            raise ValueError(f"kernel={self.name!r} is not known; choose 'linear' or 'rbf'")
-        if not self.bandwidth > 0:
-            raise ValueError(f"bandwidth={self.bandwidth!r} must be above 0")
-
-    @property
-    def min_samples(self) -> int:
-        """Fewest samples of a block: the unbiased HSIC divides by m (m - 3)."""
-        return 4 if self.unbiased else 2
 
 
 @dataclass
