@@ -70,8 +70,8 @@ def test_the_engine_imports_no_widget() -> None:
     assert imported_after(statement, ("torch", *UI)) == {"torch"}
 
 
-def test_the_explorer_is_on_screen_before_charts_and_pictures_are_loaded() -> None:
-    heavy = ("torch", "ipywidgets", "bqplot", "matplotlib")
+def test_the_explorer_is_on_screen_before_charts_pictures_and_frames_are_loaded() -> None:
+    heavy = ("torch", "ipywidgets", "bqplot", "matplotlib", "pandas")
     assert imported_after("import cka_widget.widgets.explorer", heavy) == {"torch", "ipywidgets"}
 
 

@@ -6,14 +6,17 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from cka_widget.engine import intervals, null
 from cka_widget.engine.rows import ModelRows, RowIndex
 from cka_widget.engine.sums import MIN_BLOCKS, Array, HsicSums
+
+if TYPE_CHECKING:
+    # Loaded by the first frame: an explorer is on screen before it has any.
+    import pandas as pd
 
 NEVER_TOGETHER = "never computed together"
 
@@ -149,6 +152,8 @@ class CKAResult:
 
     def to_frame(self) -> pd.DataFrame:
         """Every score once, tidy: model, particle and layer of row and column, cka, stderr."""
+        import pandas as pd
+
         labels = [
             (m.name, particle, layer)
             for m in self.rows
@@ -258,6 +263,8 @@ class CKAResult:
         return found
 
     def _frame(self, values: Array, row_model: str, col_model: str) -> pd.DataFrame:
+        import pandas as pd
+
         index = pd.Index(self.layers(row_model), name=row_model)
         columns = pd.Index(self.layers(col_model), name=col_model)
         return pd.DataFrame(values, index=index, columns=columns)
@@ -265,6 +272,8 @@ class CKAResult:
     def _particle_frame(
         self, full: Array, row_model: str, col_model: str, row: str, col: str
     ) -> pd.DataFrame:
+        import pandas as pd
+
         r, c = self._index.layer(row_model, row), self._index.layer(col_model, col)
         values = self._index.blocks(full, row_model, col_model)[:, :, r, c]
         index = pd.RangeIndex(values.shape[0], name=row_model)

@@ -191,8 +191,10 @@ class ParticlePlane:
     ASPECT = 1.9
 
     def __init__(self) -> None:
-        self.x, self.y = bq.LinearScale(min=-1, max=1), bq.LinearScale(min=-1, max=1)
-        scales = {"x": self.x, "y": self.y}
+        scales = {
+            "x": bq.LinearScale(min=-self.ASPECT, max=self.ASPECT),
+            "y": bq.LinearScale(min=-1, max=1),
+        }
         style = {"scales": scales, "default_size": 52, "stroke": "transparent"}
         names = {"display_names": True, "names": [""], "apply_clip": False}
         self.groups = [
@@ -207,7 +209,8 @@ class ParticlePlane:
         self, plane: ParticleMap, odd: Sequence[Sequence[int]], slots: Sequence[str]
     ) -> None:
         """Draw the map; `odd` lists the particles of the row and of the column that stand out."""
-        parts = plane.coords[: plane.split], plane.coords[plane.split :]
+        placed = _centred(plane.coords, self.ASPECT)
+        parts = placed[: plane.split], placed[plane.split :]
         named = _readable(plane.coords, list(odd[0]) + [plane.split + i for i in odd[1]])
         marks_named = named[: plane.split], named[plane.split :]
         for mark, coords, flagged, slot, told in zip(
@@ -217,17 +220,6 @@ class ParticlePlane:
             # bqplot tells points apart by their names: unseen ones differ in length.
             names = [f"#{i}" if told[i] else "\u200b" * (i + 1) for i in range(len(coords))]
             _dots(mark, coords[:, 0], coords[:, 1], names=names, colors=tints)
-        finite = plane.coords[np.isfinite(plane.coords).all(1)]
-        middle = (finite.max(0) + finite.min(0)) / 2 if len(finite) else np.zeros(2)
-        half = np.ptp(finite, axis=0) / 2 if len(finite) else np.ones(2)
-        # One unit is as long on both axes, or the picture would invent distances.
-        tall = max(half[1], half[0] / self.ASPECT, 0.02) * 1.25
-        _set(
-            self.x,
-            min=float(middle[0] - tall * self.ASPECT),
-            max=float(middle[0] + tall * self.ASPECT),
-        )
-        _set(self.y, min=float(middle[1] - tall), max=float(middle[1] + tall))
 
 
 CHARTS: dict[str, Any] = {
@@ -237,6 +229,20 @@ CHARTS: dict[str, Any] = {
     "plane": ParticlePlane,
 }
 """What draws each panel of the drill-down."""
+
+
+def _centred(coords: np.ndarray, aspect: float) -> np.ndarray:
+    """Brought to the middle of a plane of height 2 and width 2 `aspect`, with a margin.
+
+    One unit stays as long on both axes, or the picture would invent distances.
+    """
+    finite = coords[np.isfinite(coords).all(1)]
+    if not len(finite):
+        return coords
+    half = np.ptp(finite, axis=0) / 2
+    tall = max(half[1], half[0] / aspect, 0.02) * 1.25
+    centred: np.ndarray = (coords - finite.min(0) - half) / tall
+    return centred
 
 
 def _readable(coords: np.ndarray, first: Sequence[int]) -> list[bool]:

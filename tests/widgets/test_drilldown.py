@@ -6,6 +6,7 @@ import pytest
 
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.widgets.cell_scores import cell_scores, particle_map, profiles, within
+from cka_widget.widgets.charts import _centred
 from cka_widget.widgets.drilldown import ASKED_FOR, DrillDown
 
 
@@ -263,6 +264,18 @@ def test_charts_keep_their_figures_and_marks(result):
     before = [mark.model_id for mark in drill.charts["col"].figure.marks]
     drill.show(result, cell("wide", "fc", "deep <b>", "conv"))
     assert [mark.model_id for mark in drill.charts["col"].figure.marks] == before
+
+
+def test_the_map_keeps_distances_and_fills_its_plane():
+    coords = np.array([[3.0, 1.0], [5.0, 1.5], [np.nan, np.nan], [4.0, 0.5]])
+    placed = _centred(coords, 1.9)
+    assert np.isnan(placed[2]).all()
+    known = [0, 1, 3]
+    apart, kept = (np.linalg.norm(x[known] - x[known][:, None], axis=-1) for x in (coords, placed))
+    np.testing.assert_allclose(kept, apart * (kept[0, 1] / apart[0, 1]))
+    assert (np.abs(placed[known]) <= [1.9 / 1.25 + 1e-9, 1 / 1.25 + 1e-9]).all()
+    assert np.isclose(np.abs(placed[known]).max(0), [1.9 / 1.25, 1 / 1.25]).any()
+    assert np.isfinite(_centred(np.zeros((2, 2)), 1.9)).all()
 
 
 def test_charts_are_made_when_they_are_needed_and_once():
