@@ -28,8 +28,8 @@ class Placement:
 
     Flags are set and restored one by one: `train()` and `eval()` may be overridden to do more,
     and would flip children that were frozen. Models that fill more than half of the device's
-    free memory together go there one at a time, for their own pass. A model already spread
-    over several devices stays where it is.
+    free memory together go there one at a time, for their own pass; stacked particles' tensors
+    too. A model already spread over several devices stays where it is.
     """
 
     def __init__(self, passes: Iterable[Pass], device: torch.device) -> None:
@@ -38,6 +38,7 @@ class Placement:
         self._roots = list({id(p.root): p.root for p in self._passes}.values())
         self._flags: list[tuple[nn.Module, bool]] = []
         self._homes: list[tuple[nn.Module, torch.device]] = []
+        self._states: dict[int, dict[str, Tensor]] = {}  # of stacked particles, on the device
         self.one_at_a_time = False
 
     def __enter__(self) -> Placement:
@@ -50,12 +51,15 @@ class Placement:
             for root in self._roots
             if (home := _home(root)) not in (None, self._device)
         ]
+        states = [run.state for run in self._passes if run.state is not None]
         size = sum(t.nbytes for root, _ in self._homes for t in _tensors(root))
+        size += sum(t.nbytes for s in states for t in s.values() if t.device != self._device)
         self.one_at_a_time = size > _free_bytes(self._device) / 2
         try:
             if not self.one_at_a_time:
                 for root, _ in self._homes:
                     root.to(self._device)
+                self._states = {id(state): self._here(state) for state in states}
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -71,13 +75,13 @@ class Placement:
             module.training = training
         for root, home in self._homes:
             root.to(home)
-        self._flags, self._homes = [], []
+        self._flags, self._homes, self._states = [], [], {}
 
     @contextmanager
     def on_device(self, run: Pass) -> Iterator[Pass]:
         """The pass with its model (or its stacked particle's tensors) on the device."""
         if run.state is not None:
-            state = {k: v.to(self._device) for k, v in run.state.items()}
+            state = self._states.get(id(run.state)) or self._here(run.state)
             yield Pass(run.model, run.particle, run.root, state)
             return
         home = next((home for root, home in self._homes if root is run.root), None)
@@ -89,6 +93,9 @@ class Placement:
             yield run
         finally:
             run.root.to(home)
+
+    def _here(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self._device) for name, tensor in state.items()}
 
 
 def _tensors(root: nn.Module) -> Iterator[Tensor]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import zoo
 from checks import run
 from torch import nn
+from torch.func import stack_module_state
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cka_widget.engine import placement, session
-from cka_widget.engine.budget import bytes_needed, rows_that_fit
+from cka_widget.engine import budget, placement, session
+from cka_widget.engine.budget import bytes_needed, gram_bytes, rows_that_fit
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning, CompareError
+from cka_widget.engine.particles import StackedParticles
 
 
 class Small(nn.Module):
@@ -79,6 +85,28 @@ def test_particles_too_large_together_go_one_at_a_time(monkeypatch: pytest.Monke
     assert [owner for owner, _ in moves[:9:3]] == [id(p) for p in particles]
 
 
+@pytest.mark.parametrize("free", [1e9, 0])
+def test_stacked_particles_move_once_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch, free: float
+) -> None:
+    used: list[int] = []
+
+    class Using(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            used.append(self.weight.data_ptr())
+            return super().forward(x)
+
+    params, buffers = stack_module_state([zoo.seeded(Using, 8, 4, seed=k) for k in range(3)])
+    stacked = {"e": StackedParticles(Using(8, 4), params, buffers)}
+    expected = run(stacked, zoo.vectors(48)).matrix("e", "e")
+    where_they_were, used[:] = used[:3], []
+    monkeypatch.setattr(placement, "_free_bytes", lambda device: free)
+    found = run(stacked, zoo.vectors(48), device="cpu:0").matrix("e", "e")
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+    assert not set(used) & set(where_they_were)
+    assert (used[:3] == used[3:6] == used[6:]) == (free > 0)
+
+
 def test_rows_that_cannot_fit_are_told_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -97,11 +125,81 @@ def test_the_largest_number_of_rows(n: int, block: int | None) -> None:
     assert bytes_needed(rows, n, block) <= memory < bytes_needed(rows + 1, n, block)
 
 
+class Held(TorchDispatchMode):
+    """The most bytes of tensors made within that were alive at once; small ones left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: dict[int, tuple[Any, int]] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else [made]:
+            if isinstance(tensor, torch.Tensor) and tensor.numel() > 100:
+                self._count(tensor.untyped_storage())
+        return made
+
+    def _count(self, storage: Any) -> None:
+        key = storage._cdata
+        if key not in self._alive:
+            reference = weakref.ref(storage, lambda _: self._free(key))
+            self._alive[key] = reference, storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+
+    def _free(self, key: int) -> None:
+        self.now -= self._alive.pop(key)[1]
+
+
 def test_a_thousand_layers_a_hundred_particles_and_large_batches() -> None:
-    """The buffers are what was promised, whatever the features' size."""
     layers = [nn.Linear(8, 8) for _ in range(1000)]
     deep = nn.Sequential(*(m for layer in layers for m in (layer, nn.LayerNorm(8))))
     found = run({"a": deep}, zoo.vectors(4096, batch=4096), layers="*0", hsic_batch_size=64)
     assert found.blocks == 64
     many = run({"e": [nn.Linear(8, 4) for _ in range(100)]}, zoo.vectors(64, batch=32))
     assert many.particles("e", "e", row="(output)", col="(output)").shape == (100, 100)
+
+
+def held(rows: int, n: int, block: int) -> int:
+    """Peak of a run over a chain of so many layers."""
+    chain = nn.Sequential(*(nn.Linear(4, 4) for _ in range(rows)))
+    batches = zoo.vectors(2 * n, d=4, batch=n)
+    with Held() as memory:
+        assert len(run({"a": chain}, batches, hsic_batch_size=block).layers("a")) == rows
+    return memory.peak
+
+
+def test_memory_is_that_of_rows_and_the_hsic_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """O(rows x HSIC batch^2 + rows^2), whatever the batch: what is told before the run."""
+    monkeypatch.setattr(budget, "_GRAMS", 1 << 18)
+    sizes = [(100, 128, 32), (100, 512, 32), (200, 128, 32), (100, 256, 64)]
+    told = [bytes_needed(*size) for size in sizes]
+    base, batch, rows, block = (held(*size) for size in sizes)
+    inputs = 2 * 4 * 4 * 512
+    assert 100 * gram_bytes(512, 32) > 4 * batch, "the Grams of a batch were all there at once"
+    assert told[0] / 2 < base < told[0] == told[1]
+    assert batch < told[1] + inputs
+    assert told[2] / 2 < rows < told[2]
+    assert told[3] / 2 < block < told[3]
+    assert block - base > 4 * 100 * (64**2 - 32**2)
+
+
+@pytest.mark.parametrize("at_once", [16, 32])
+def test_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """The blocks stay the same, and so do the scores; the loader's batches are counted."""
+    models = {"a": zoo.Counting(zoo.mlp(0)), "b": zoo.mlp(1)}
+    batches = zoo.vectors(192, batch=96)
+    whole = run(models, batches, hsic_batch_size=16)
+    assert models["a"].sizes == [96, 96]
+    rows = len(list(models["a"].modules())) + len(list(models["b"].modules()))
+    monkeypatch.setattr(budget, "_GRAMS", 4 * rows * 16 * at_once)
+    models["a"].sizes.clear()
+    parts = run(models, batches, hsic_batch_size=16)
+    assert models["a"].sizes == [at_once] * (192 // at_once)
+    np.testing.assert_allclose(parts.matrix("a", "b"), whole.matrix("a", "b"), atol=1e-6)
+    np.testing.assert_allclose(parts.stderr("a", "b"), whole.stderr("a", "b"), atol=1e-6)
+    assert (parts.samples, parts.batches, parts.blocks) == (192, 2, 12)
+    assert not parts.warnings
