@@ -5,6 +5,7 @@ from __future__ import annotations
 import digits
 import numpy as np
 import pytest
+import torch
 from checks import run
 
 from cka_widget.engine.functional import cka
@@ -35,10 +36,14 @@ def test_the_score_does_not_depend_on_the_batch_size() -> None:
     models = {"a": digits.trained(0), "b": digits.trained(1)}
     images = digits.digits()[0][0]
     full = run(models, [images], layers=digits.CONVS).matrix("a", "b")
-    small = run(models, list(images.split(16)), layers=digits.CONVS)
-    assert small.blocks == 75
+    # Twenty orders: one cut into 75 batches of 16 is itself a draw, .004 off in a cell or more.
+    shuffle = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(len(images), generator=shuffle) for _ in range(20)]
+    small = run(
+        models, [b for order in orders for b in images[order].split(16)], layers=digits.CONVS
+    )
+    assert small.blocks == 20 * 75
     difference = (small.matrix("a", "b") - full).to_numpy()
-    assert abs(difference.mean()) < 0.005
-    assert np.abs(np.diag(difference)).max() < 0.005
+    assert np.abs(difference).max() < 0.005
     biased = run(models, list(images.split(16)), layers=digits.CONVS, unbiased=False)
     assert (biased.matrix("a", "b") - full).to_numpy().mean() > 0.03
