@@ -13,6 +13,7 @@ the null therefore stands in the sums every run keeps, for any kernel.
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,14 +71,18 @@ def p_values(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
     and the deviation of `null`: that is its shape for features of one dimension, and a heavier
     tail than that of wider ones. Wilson and Hilferty (1931) give its tail.
     """
-    import pandas as pd
+    z = _normal(result, row_model, col_model)
+    frame: pd.DataFrame = np.frompyfunc(math.erfc, 1, 1)(z / math.sqrt(2)).astype(float) / 2
+    return frame
 
-    value, deviation = result.matrix(row_model, col_model), null(result, row_model, col_model)
-    blocks = max(result.blocks, 1)
-    ratio = np.maximum(1 + np.sqrt(2 / blocks) * (value / deviation).to_numpy(), 0)
-    z = (np.cbrt(ratio) - (1 - 2 / (9 * blocks))) / np.sqrt(2 / (9 * blocks))
-    tail = [math.erfc(x) / 2 for x in (z / math.sqrt(2)).ravel().tolist()]
-    return pd.DataFrame(np.reshape(tail, z.shape), index=value.index, columns=value.columns)
+
+def _normal(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
+    """Scores as deviates that chance alone would give a standard normal distribution."""
+    ratio = result.matrix(row_model, col_model) / null(result, row_model, col_model)
+    width = 2 / (9 * max(result.blocks, 1))
+    return (np.cbrt(np.maximum(1 + 3 * math.sqrt(width) * ratio, 0)) - (1 - width)) / math.sqrt(
+        width
+    )
 
 
 def above_chance(
@@ -86,6 +91,12 @@ def above_chance(
     """Is a score higher than chance gives? Booleans; False where it is undefined.
 
     With probability 1 - alpha no cell of the matrix is called so by chance (Bonferroni).
+
+    Raises:
+        ValueError: `alpha` is not between 0 and 1, or the estimator is biased.
     """
-    p = p_values(result, row_model, col_model)
-    return p <= alpha / max(int(p.notna().to_numpy().sum()), 1)
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha={alpha} must be between 0 and 1")
+    z = _normal(result, row_model, col_model)
+    level = alpha / max(int(z.notna().to_numpy().sum()), 1)
+    return z >= -NormalDist().inv_cdf(level)

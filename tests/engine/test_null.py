@@ -70,6 +70,24 @@ def test_what_is_above_chance() -> None:
     assert result.null("a", "dead").isna().equals(undefined)
 
 
+@pytest.mark.parametrize("alpha", [1e-9, 0.01, 0.5, 0.99])
+def test_above_chance_is_a_level_of_p(alpha: float) -> None:
+    """With Bonferroni's divisor, the defined cells."""
+    result = run({"a": zoo.seeded(zoo.Dead), "b": zoo.mlp(0)}, zoo.vectors(160, batch=32))
+    p = p_values(result, "a", "b")
+    cells = p.notna().to_numpy().sum()
+    expected = p <= alpha / cells
+    assert result.above_chance("a", "b", alpha).equals(expected)
+    assert p.dtypes.eq(float).all()
+    some = result.above_chance("a", "b", float(p.stack().median() * cells))
+    assert 0 < some.to_numpy().sum() < cells
+
+
+def test_levels_out_of_range() -> None:
+    with pytest.raises(ValueError, match="alpha=5 must be between 0 and 1"):
+        run({"a": zoo.mlp(0)}, zoo.vectors()).above_chance("a", "a", 5)
+
+
 def test_ensembles_are_bounded_by_their_pairs() -> None:
     result = run({"e": [zoo.mlp(0), zoo.mlp(1)], "f": [zoo.mlp(2)]}, zoo.vectors(320, batch=32))
     single = run({"e": zoo.mlp(0), "f": zoo.mlp(2)}, zoo.vectors(320, batch=32))
