@@ -4,7 +4,7 @@
 
 The peers are installed without their dependencies: theirs are met by the first line, and nothing
 may replace the torch release that constraints.txt pins. The fork of torch-cka with `EnsembleCKA`
-is in no package index; clone it yourself and give `peers.py --fork PATH`.
+is in no package index: clone smerkousdavid/Torch-Ensemble-CKA and give `peers.py --fork PATH`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workloads", nargs="*", default=[], help="W1, W2, W2-mlp, W3, W4")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--size", type=float, default=1.0, help="times the batch size")
     parser.add_argument("--threads", type=int, help="of torch; else the workload's own")
     parser.add_argument("--quick", action="store_true", help="2 rounds, 2 batches, no slow peers")
