@@ -2,6 +2,8 @@
 #
 #   make demo [PORT=8888] [IP=127.0.0.1]
 #   make test [PYTEST="-m 'not browser'"]
+#
+# `make bench [BENCH="W1 --quick"]` measures this project beside its peers, in .bench.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python3.10 python; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
@@ -9,19 +11,21 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 PORT ?= 8888
 IP ?= 127.0.0.1
 PYTEST ?=
+BENCH ?= --quick
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ends a recipe line: `command $(call fail,what could not be had)`.
 fail = || { echo; echo "make $(firstword $(MAKECMDGOALS)): FAILED: $(1)" >&2; exit 1; }
 
-.PHONY: demo test install js lint types test-js browser clean
+.PHONY: demo test bench install js lint types test-js browser clean
 .SILENT:
 .DEFAULT_GOAL := help
 
 help:
 	echo "make demo   JupyterLab on notebooks/quickstart.ipynb (PORT=8888)"
 	echo "make test   lint, types, JavaScript, Python, notebook and browser tests"
+	echo "make bench  cost, memory and errors beside the peers' (BENCH=--quick)"
 
 demo: install js
 	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call fail,JupyterLab ended with an error (see above).)
@@ -30,6 +34,9 @@ test: lint types test-js browser
 	echo "== Python, notebook and browser tests"
 	$(BIN)/python -m pytest $(PYTEST) $(call fail,a Python test failed (see above).)
 	echo "make test: everything passed."
+
+bench: .bench/.installed
+	.bench/bin/python benchmarks/peers.py $(BENCH) $(call fail,the benchmarks ended with an error (see above).)
 
 # --- environment ---------------------------------------------------------------------------------
 
@@ -47,6 +54,12 @@ test: lint types test-js browser
 	touch $@
 
 install: .venv/.installed
+
+.bench/.installed: benchmarks/environment.py constraints.txt
+	test -n "$(PYTHON)" $(call fail,no Python from 3.10 to 3.14 found; name one with PYTHON=.)
+	echo "== installing the peers into .bench"
+	$(PYTHON) benchmarks/environment.py --into .bench $(call fail,a package could not be installed (pip says above which).)
+	touch $@
 
 js: install
 	echo "== JavaScript"
@@ -72,4 +85,4 @@ test-js: js
 	$(BIN)/python hatch_build.py test $(call fail,a JavaScript test failed (see above).)
 
 clean:
-	rm -rf .venv js/node_modules cka_widget/static tests/browser/screenshots build dist
+	rm -rf .venv .bench js/node_modules cka_widget/static tests/browser/screenshots build dist
