@@ -23,7 +23,7 @@ class Header(widgets.HBox):
         self.steering = (self.pause, self.cancel, self.enough)
         for button in self.steering:
             button.add_class("cka-steer")
-        self.goal = widgets.Dropdown(description="good enough at", options=[("the end", 0.0)])
+        self.goal = widgets.Dropdown(description="run until", options=[("the end", 0.0)])
         self.offer_goal(None)
         self.export = _button("Export ▾", "Save the picture, the numbers or the page")
         buttons = widgets.HBox(

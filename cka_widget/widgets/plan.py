@@ -15,7 +15,7 @@ OVERHEAD = 1.4
 WORDS = {
     "idle": (
         "Ready to compare",
-        "How alike are the layers of {against}? One pass over the data fills a heatmap of "
+        "How alike are the layers of {models}? One pass over the data fills a heatmap of "
         "centered kernel alignment (CKA).",
     ),
     "running": ("The first batch is on its way", "The heatmap of {against} appears with it."),
@@ -65,11 +65,8 @@ def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -
             '<div class="cka-plan"><h3>Choose some layers</h3>'
             "<div>Tick at least one layer of each model on the left.</div></div>"
         )
-    against = (
-        f"{escape(row_model)} against itself"
-        if len(names) == 1
-        else f"{escape(row_model)} against {escape(col_model)}"
-    )
+    said = [escape(name) for name in names]
+    against = f"{said[0]} against {'itself' if len(said) == 1 else said[1]}"
     facts = [
         (
             "heatmap",
@@ -87,7 +84,5 @@ def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -
         facts.append(("time", f"about {duration(plan.seconds)}"))
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
     title, text = WORDS.get(state, WORDS["idle"])
-    return (
-        f'<div class="cka-plan"><h3>{title}</h3><div>{text.format(against=against)}</div>'
-        f"<dl>{rows}</dl></div>"
-    )
+    text = text.format(against=against, models=" and ".join(said))
+    return f'<div class="cka-plan"><h3>{title}</h3><div>{text}</div><dl>{rows}</dl></div>'

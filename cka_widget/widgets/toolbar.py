@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets as widgets
 
@@ -49,14 +50,27 @@ class Toolbar(widgets.HBox):
                 for a, b in ((first, second), (first, first), (second, second))
             ]
             choice = [self.pair]
-        self.best.add_class("cka-push")
-        super().__init__([self.metric, *choice, self.best, self.range, self.colormap, self.origin])
+        looks = widgets.HBox([self.best, self.range, self.colormap, self.origin])
+        what = widgets.HBox([self.metric, *choice])
+        for box in (what, looks):
+            box.add_class("cka-controls")
+        super().__init__([what, looks])
         self.add_class("cka-toolbar")
+        self._wanted = False
+        self.metric.observe(self._measure, "value")
 
     @property
     def chosen_pair(self) -> tuple[str, str]:
         """Row and column model of the two lists."""
         return self.rows.value, self.cols.value
+
+    def _measure(self, change: Any) -> None:
+        """Best matches and the range 0 to 1 are those of CKA: other measures turn them off."""
+        if change["old"] == "mean":
+            self._wanted = self.best.value
+        cka = change["new"] == "mean"
+        self.best.value = self._wanted and cka
+        self.best.disabled = self.range.disabled = not cka
 
     def show_pair(self, pair: tuple[str, str]) -> None:
         """Let the controls say which models are on screen."""
