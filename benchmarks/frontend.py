@@ -11,14 +11,9 @@ import gzip
 import http.server
 import sys
 import threading
-from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import sync_playwright
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-from find_browser import ADVICE, find  # noqa: E402  (scripts/ is no package)
+from chromium import DRAWN, ROOT, chromium, tell
 
 LIMITS = {
     "500 x 500 on screen": 300.0,
@@ -28,24 +23,18 @@ LIMITS = {
     "picker of 2,000 filters": 50.0,
 }
 
-COMMON = """
-const { default: widget } = await import(`/cka_widget/static/${name}.js`);
+COMMON = f"""{DRAWN}
+const {{ default: widget }} = await import(`/cka_widget/static/${{name}}.js`);
 const demo = await import("/js/dev/model.js");
 const box = document.createElement("div");
 document.body.replaceChildren(box);
-// A message posted in an animation frame arrives after that frame was drawn.
-const drawn = () => new Promise(done => requestAnimationFrame(() => {
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = done;
-  port2.postMessage(0);
-}));
 const middle = list => [...list].sort((a, b) => a - b)[list.length >> 1];
-const timed = async act => {
+const timed = async act => {{
   const t = performance.now();
   act();
   await drawn();
   return performance.now() - t;
-};
+}};
 """
 
 HEATMAP = """
@@ -100,14 +89,8 @@ def measure() -> dict[str, float]:
         ("127.0.0.1", 0), functools.partial(Quiet, directory=ROOT)
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    path = find()
-    if path is None:
-        sys.exit(f"no browser: {ADVICE}.")
     times: dict[str, float] = {}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1100, "height": 900})
 
         def run(name: str, n: int, body: str) -> Any:
@@ -125,23 +108,18 @@ def measure() -> dict[str, float]:
         got = run("picker", 2000, PICKER)
         times["picker of 2,000 opens"] = got["open"]
         times["picker of 2,000 filters"] = got["filter"]
-        browser.close()
     server.shutdown()
     return times
 
 
 def main() -> None:
     """Print the table; exit with 1 where a limit is passed."""
-    failed = False
-    for name, milliseconds in measure().items():
-        limit = LIMITS.get(name)
-        failed |= limit is not None and milliseconds > limit
-        print(f"{name:<28}{milliseconds:8.1f} ms" + (f"   limit {limit:.0f}" if limit else ""))
+    good = tell(measure(), LIMITS)
     sizes = [p.read_bytes() for p in (ROOT / "cka_widget" / "static").glob("*.js")]
     plain, packed = sum(map(len, sizes)), sum(len(gzip.compress(s)) for s in sizes)
-    print(f"{'all scripts':<28}{plain / 1000:8.1f} kB   limit 120")
-    print(f"{'all scripts compressed':<28}{packed / 1000:8.1f} kB   limit 40")
-    sys.exit(failed or plain > 120_000 or packed > 40_000)
+    scripts = {"all scripts": plain / 1000, "all scripts compressed": packed / 1000}
+    good &= tell(scripts, {"all scripts": 120, "all scripts compressed": 40}, "kB")
+    sys.exit(not good)
 
 
 if __name__ == "__main__":

@@ -239,10 +239,11 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
     now.addEventListener("change", sharp, { once: true, signal });
   };
   sharp();
-  void document.fonts?.ready.then(() => {
+  const refit = () => {
     widths.clear();
-    if (!signal.aborted) again();
-  });
+    again();
+  };
+  document.fonts?.addEventListener?.("loadingdone", refit, { signal });
   signal.addEventListener("abort", () => {
     sized.disconnect();
     ui.root.remove();
