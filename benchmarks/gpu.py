@@ -1,12 +1,19 @@
-"""The comparison on a GPU over the bare forward passes, and what bounds it.
+"""The comparison on a GPU over the bare forward passes, by precision, and what bounds it.
 
     python benchmarks/gpu.py [resnet particles vit] [--batch 256] [--pixels 224] [--rounds 5]
+    python benchmarks/gpu.py --device cpu --tiny      # does it run? a few minutes
 
-Needs torch, numpy, pandas, tqdm and safetensors. Without a CUDA device it says so and ends.
-For every workload: median of the ratios to the bare forward passes with smallest and largest, the
-same with HSIC batches, the extra memory of the allocator, the largest error against float32 with
-"highest" precision, and from the profiler how much of the time the GPU worked (busy), spent in
-matrix products, and how long the host needed to issue the work.
+Needs torch, numpy, pandas, tqdm and safetensors. For every workload, HSIC batch and precision:
+
+- ratio: median over rounds of the time over that of the bare passes before it, with the smallest
+  and the largest; both with torch's float32 matmul precision set to the one of the row,
+- above: what stands above the bare passes, milliseconds a batch,
+- products, traffic: what the Grams' arithmetic and their reading and writing of features would
+  take alone, by operations and bytes counted and the rates of a square product and of a copy,
+- busy: share of the time in which the GPU computed, by the profiler,
+- bound: host time where it idles a tenth of the time or more, else the larger of the two,
+- extra memory: of the allocator, above that of the bare passes,
+- largest error: against float64 on one batch.
 """
 
 from __future__ import annotations
@@ -16,151 +23,225 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import measure
 import models
-import numpy as np
+import pandas as pd
+import reference
 import torch
+from contestants import bare
 from torch import Tensor, nn
+from workloads import Workload, images
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from cka_widget.engine import accelerator
 from cka_widget.engine.compare import compare
 
-Models = dict[str, nn.Module | list[nn.Module]]
+HEAD = ["HSIC batch", "precision", "ratio", "above", "products", "traffic", "busy", "bound"]
+# Times each number of a feature is read or written, in bytes: uncentred once, else to find the
+# mean, to subtract it, to write what is left, and to multiply it.
+TRAFFIC = {"highest": 4, "high": 4 + 4 + 4 + 4, "medium": 4 + 4 + 2 + 2}
 
 
-def resnet(batch: int, pixels: int) -> tuple[Models, list[Tensor]]:
-    """ResNet-50 x WideResNet-50, all layers."""
-    data = [torch.randn(batch, 3, pixels, pixels, device="cuda") for _ in range(2)]
+class Size(NamedTuple):
+    """How large everything is."""
+
+    device: torch.device
+    batch: int
+    pixels: int
+    particles: int = 16
+    depth: int = 12
+
+    def pictures(self, batches: int, pixels: int, channels: int = 3) -> list[Tensor]:
+        made = (images(self.batch, pixels, channels=channels) for _ in range(batches))
+        return [batch.to(self.device) for batch in made]
+
+
+def resnet(size: Size) -> Workload:
+    """ResNet-50 x WideResNet-50, all modules."""
+    data = size.pictures(4, size.pixels)
     pair = {"ResNet-50": models.resnet50(), "WideResNet-50": models.wide_resnet50()}
-    return {k: models.warmed(m.cuda(), data[0][:32]) for k, m in pair.items()}, data
+    ready = {k: models.warmed(m.to(size.device), data[0][:32]) for k, m in pair.items()}
+    return Workload("resnet", "", dict(ready), data, None, (None, 64), 1)
 
 
-def particles(batch: int, pixels: int) -> tuple[Models, list[Tensor]]:
-    """An ensemble of 16 small particles."""
-    data = [torch.randn(batch, 1, 8, 8, device="cuda") for _ in range(16)]
-    ensemble: list[nn.Module] = [
-        models.warmed(models.DigitsCNN().cuda(), data[0]) for _ in range(16)
-    ]
-    return {"ensemble": ensemble}, data
+def particles(size: Size) -> Workload:
+    """An ensemble of 16 small particles, all leaves."""
+    data = size.pictures(16, 8, channels=1)
+    made = [models.DigitsCNN().to(size.device) for _ in range(size.particles)]
+    ensemble = [models.warmed(m, data[0]) for m in made]
+    leaves = [name for name, m in ensemble[0].named_modules() if not list(m.children())]
+    return Workload("particles", "", {"ensemble": list(ensemble)}, data, leaves, (None, 64), 1)
 
 
-def vit(batch: int, pixels: int) -> tuple[Models, list[Tensor]]:
-    """Two 12-block encoders of ViT-S size, all layers."""
-    data = [torch.randn(batch, 196, 384, device="cuda") for _ in range(2)]
-    return {k: models.Encoder().cuda().eval() for k in ("A", "B")}, data
+def vit(size: Size) -> Workload:
+    """Two vision transformers of size S/16, all modules."""
+    data = size.pictures(4, size.pixels)
+    made = {k: models.ViT(size.pixels, depth=size.depth) for k in ("A", "B")}
+    ready = {k: m.to(size.device).eval() for k, m in made.items()}
+    return Workload("vit", "", dict(ready), data, None, (None, 64), 1)
 
 
 WORKLOADS = {"resnet": resnet, "particles": particles, "vit": vit}
 
 
-def roots(found: Models) -> Iterator[nn.Module]:
-    for model in found.values():
-        yield from model if isinstance(model, list) else [model]
-
-
-def bare(found: Models, data: list[Tensor]) -> None:
-    with torch.inference_mode():
-        for batch in data:
-            for root in roots(found):
-                root(batch)
-
-
-def own(found: Models, data: list[Tensor], hsic: int | None) -> np.ndarray:
+def own(
+    work: Workload, data: list[Tensor], hsic: int | None, precision: str
+) -> tuple[pd.DataFrame, int]:
+    """The matrix, and the number of blocks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = compare(found, data, hsic_batch_size=hsic, device="cuda", progress=False)
-    names = list(found)
-    return result.matrix(names[0], names[-1]).to_numpy()
+        result = compare(
+            work.models,
+            data,
+            layers=work.layers,
+            hsic_batch_size=hsic,
+            precision=precision,
+            device=data[0].device,
+            progress=False,
+        )
+    names = list(work.models)
+    return result.matrix(names[0], names[-1]), result.blocks
 
 
-def clocked(call: Callable[[], object]) -> tuple[float, float]:
-    """Seconds until the GPU is done, and until the host had issued the work."""
-    torch.cuda.synchronize()
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(device: torch.device, call: Callable[[], object]) -> float:
+    wait(device)
     start = time.perf_counter()
     call()
-    issued = time.perf_counter() - start
-    torch.cuda.synchronize()
-    return time.perf_counter() - start, issued
+    wait(device)
+    return time.perf_counter() - start
 
 
-def extra_bytes(found: Models, data: list[Tensor], call: Callable[[], object]) -> int:
+def features(work: Workload) -> int:
+    """Numbers in all outputs of one batch, those that a container passes on counted once."""
+    total, last = 0, None
+
+    def hook(_m: nn.Module, _a: object, out: Tensor) -> None:
+        nonlocal total, last
+        total += 0 if out is last else out.numel()
+        last = out
+
+    for root in work.roots:
+        wanted = set(work.names(root))
+        hooked = [m.register_forward_hook(hook) for n, m in root.named_modules() if n in wanted]
+        with torch.inference_mode():
+            root(work.batches[0])
+        for handle in hooked:
+            handle.remove()
+    return total
+
+
+def rates(device: torch.device, precision: str) -> tuple[float, float]:
+    """Operations a second of a square product, bytes a second of a copy; best of five."""
+    side, length = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 22)
+    x = torch.randn(side, side, device=device)
+    x = x.bfloat16() if precision == "medium" and device.type == "cuda" else x
+    a, b = (torch.zeros(length, device=device) for _ in range(2))
+    with accelerator.matmul(device, precision):
+        product = min(seconds(device, lambda: x @ x) for _ in range(5))
+    copy = min(seconds(device, lambda: a.copy_(b)) for _ in range(5))
+    return 2 * side**3 / product, 2 * a.nbytes / copy
+
+
+def extra_memory(work: Workload, call: Callable[[], object]) -> str:
     """Peak of the allocator above that of the bare passes."""
+    if work.batches[0].device.type != "cuda":
+        return "not measured"
     tops = []
-    for run in (lambda: bare(found, data), call):
+    for run in (lambda: bare(work, work.batches), call):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         run()
         tops.append(torch.cuda.max_memory_allocated())
-    return tops[1] - tops[0]
+    return f"{(tops[1] - tops[0]) / 2**20:.0f} MB"
 
 
-def kernels(call: Callable[[], object]) -> tuple[float, float]:
-    """Seconds in which kernels ran, and those of them in matrix products."""
+def busy(device: torch.device, call: Callable[[], object], took: float) -> float | None:
+    """Share of a run's time in which the GPU computed."""
+    if device.type != "cuda":
+        return None
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         call()
-        torch.cuda.synchronize()
-    busy = products = 0.0
-    for event in profile.key_averages():
-        seconds = event.self_device_time_total / 1e6
-        if event.device_type is torch.autograd.DeviceType.CUDA:
-            busy += seconds  # a kernel or a copy
-        elif event.key in ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"):
-            products += seconds  # what the operator launched; linear layers count too
-    return busy, products
+        wait(device)
+    on_device = torch.autograd.DeviceType.CUDA
+    events = [e for e in profile.key_averages() if e.device_type is on_device]
+    return sum(e.self_device_time_total for e in events) / 1e6 / took
 
 
-def report(name: str, batch: int, pixels: int, rounds: int) -> None:
-    torch.manual_seed(0)
-    found, data = WORKLOADS[name](batch, pixels)
-    torch.set_float32_matmul_precision("highest")
-    print(f"\n### {name}: {WORKLOADS[name].__doc__} Batch {batch}\n")
-    print("| HSIC batch | precision | median of ratios | extra memory | largest error |", end="")
-    print(" kernels, products, host |\n" + "|---" * 6 + "|")
-    for hsic in (None, 64):
-        torch.set_float32_matmul_precision("highest")
-        truth = own(found, data, hsic)
-        for precision in ("highest", "high"):
-            torch.set_float32_matmul_precision(precision)
-            bare(found, data)
-            error = float(np.nanmax(np.abs(own(found, data, hsic) - truth)))
-            ratios, spent, hosts = [], [], []
-            for _ in range(rounds):
-                floor, _ = clocked(lambda: bare(found, data))
-                took, host = clocked(lambda h=hsic: own(found, data, h))
-                ratios.append(took / floor)
-                spent.append(took)
-                hosts.append(host)
-            memory = extra_bytes(found, data, lambda h=hsic: own(found, data, h)) / 2**20
-            busy, products = kernels(lambda h=hsic: own(found, data, h))
-            took = statistics.median(spent)
-            cells = [
-                str(hsic or "whole"),
-                precision,
-                f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-                f"{memory:.0f} MB",
-                f"{error:.1e}",
-                f"{busy / took:.0%}, {products / took:.0%}, {statistics.median(hosts) / took:.0%}",
-            ]
-            print("| " + " | ".join(cells) + " |", flush=True)
+def row(work: Workload, hsic: int | None, precision: str, rounds: int, count: int) -> list[str]:
+    device, data = work.batches[0].device, work.batches
+    n, (speed, bandwidth) = len(data[0]), rates(device, precision)
+    torch.set_float32_matmul_precision(precision)
+    truth = reference.matrix(work, data[:1], hsic)
+    found, blocks = own(work, data[:1], hsic, precision)
+    error, _ = reference.largest_error(found, truth)
+    ratios, above, spent = [], [], []
+    bare(work, data)
+    for _ in range(rounds):
+        floor = seconds(device, lambda: bare(work, data))
+        spent.append(seconds(device, lambda: own(work, data, hsic, precision)))
+        ratios.append(spent[-1] / floor)
+        above.append(1e3 * (spent[-1] - floor) / len(data))
+    share = busy(device, lambda: own(work, data, hsic, precision), statistics.median(spent))
+    products = 1e3 * 2 * count * (n / blocks) / speed
+    traffic = 1e3 * TRAFFIC[precision] * count / bandwidth
+    arithmetic = "arithmetic" if products > traffic else "bandwidth"
+    return [
+        str(hsic or "whole"),
+        precision,
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+        f"{statistics.median(above):.1f} ms",
+        f"{products:.1f} ms",
+        f"{traffic:.1f} ms",
+        "not measured" if share is None else f"{share:.0%}",
+        "host" if share is not None and share < 0.9 else arithmetic,
+        extra_memory(work, lambda: own(work, data, hsic, precision)),
+        f"{error:.1e}",
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workloads", nargs="*", default=[], help=", ".join(WORKLOADS))
+    parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--pixels", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tiny", action="store_true", help="small enough for a look on a CPU")
     options = parser.parse_args()
-    if not torch.cuda.is_available():
-        print("no CUDA device: not measured")
+    if unknown := set(options.workloads) - set(WORKLOADS):
+        parser.error(f"no workload {sorted(unknown)[0]}; choose from {', '.join(WORKLOADS)}")
+    device = torch.device(options.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device: not measured (--device cpu --tiny shows that it runs)")
         return
-    print(f"{torch.cuda.get_device_name()}; torch {torch.__version__}")
+    size = Size(device, options.batch, options.pixels)
+    if options.tiny:
+        size, options.rounds = Size(device, 64, 32, 3, 2), 1
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else measure.processor()
+    print(f"{on}; torch {torch.__version__}; {options.rounds} rounds")
     for name in options.workloads or WORKLOADS:
-        report(name, options.batch, options.pixels, options.rounds)
+        torch.manual_seed(0)
+        work = WORKLOADS[name](size)
+        count = features(work)
+        rows = [
+            row(work, hsic, precision, options.rounds, count)
+            for hsic in (16 if options.tiny and h else h for h in work.hsic)
+            for precision in accelerator.PRECISIONS
+        ]
+        shape = " x ".join(map(str, work.batches[0].shape))
+        print(f"\n### {name}: {WORKLOADS[name].__doc__} Batches of {shape}\n")
+        print(measure.table([*HEAD, "extra memory", "largest error"], rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -179,6 +179,19 @@ class Encoder(nn.Module):
         return self.head(self.norm(x).mean(1))
 
 
+class ViT(nn.Module):
+    """Vision transformer (Dosovitskiy et al. 2021), the mean of its tokens for its class token."""
+
+    def __init__(self, pixels: int, width: int = 384, depth: int = 12, patch: int = 16):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, patch, patch)
+        self.position = nn.Parameter(0.02 * torch.randn((pixels // patch) ** 2, width))
+        self.encoder = Encoder(width, depth, heads=width // 64, classes=1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(self.patches(x).flatten(2).mT + self.position)
+
+
 def chain(depth: int, width: int) -> nn.Sequential:
     """Linear layers of equal width that keep the scale of their inputs."""
     layers = [nn.Linear(width, width) for _ in range(depth)]

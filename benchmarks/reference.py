@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from workloads import Workload
 
 
-def features(root: nn.Module, names: list[str], batch: Tensor) -> dict[str, np.ndarray]:
-    """Clone of every module's output, float64 (n, d), of those modules that run just once."""
-    found: dict[str, list[np.ndarray]] = {}
+def grams(
+    root: nn.Module, names: list[str], batch: Tensor, size: int | None
+) -> dict[str, list[np.ndarray]]:
+    """Float64 Grams, a block each, of every module's output, of those that run just once."""
+    found: dict[str, list[list[np.ndarray]]] = {}
     handles = []
     wanted = set(names)
     for name, module in root.named_modules():
@@ -20,7 +22,9 @@ def features(root: nn.Module, names: list[str], batch: Tensor) -> dict[str, np.n
             def hook(_m: nn.Module, _a: object, out: Tensor, name: str = name) -> None:
                 clone = out.detach().clone().flatten(1).double()
                 # HSIC does not depend on the mean, and float64 sums keep their digits without.
-                found.setdefault(name, []).append((clone - clone.mean(0)).numpy())
+                clone -= clone.mean(0)
+                parts = (clone[block] for block in _cut(len(batch), size))
+                found.setdefault(name, []).append([(x @ x.T).cpu().numpy() for x in parts])
 
             handles.append(module.register_forward_hook(hook))
     try:
@@ -49,12 +53,9 @@ def _rows(
     root: nn.Module, names: list[str], batch: Tensor, size: int | None
 ) -> tuple[list[str], list[np.ndarray]]:
     """Names, and per block U-centred Grams side by side (rows, m * m)."""
-    found = features(root, names, batch)
-    stacks = []
-    for block in _cut(len(batch), size):
-        grams = [u_centred(x[block] @ x[block].T).ravel() for x in found.values()]
-        stacks.append(np.stack(grams))
-    return list(found), stacks
+    found = grams(root, names, batch, size)
+    blocks = zip(*found.values(), strict=True)
+    return list(found), [np.stack([u_centred(k).ravel() for k in block]) for block in blocks]
 
 
 def matrix(workload: Workload, batches: list[Tensor], size: int | None = None) -> pd.DataFrame:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.batches import Forward
@@ -187,13 +187,18 @@ def compare(
         TypeError, ValueError: arguments that cannot work, before anything runs.
     """
     run = iter_compare(models, loader, **options)
-    snapshot = None
-    with tqdm(disable=not progress, unit=" samples", desc="CKA") as bar:
-        for snapshot in run:
-            bar.total = snapshot.total_samples
-            bar.update(snapshot.samples - bar.n)
-    assert snapshot is not None  # the last snapshot always comes
-    result = snapshot.result
+    result = deque(_shown(run) if progress else run, maxlen=1).pop().result
     for sentence in result.warnings:
         warnings.warn(sentence, CKAWarning, stacklevel=2)
     return result
+
+
+def _shown(run: Iterator[Snapshot]) -> Iterator[Snapshot]:
+    """The snapshots, with a progress bar."""
+    from tqdm.auto import tqdm
+
+    with tqdm(unit=" samples", desc="CKA") as bar:
+        for snapshot in run:
+            bar.total = snapshot.total_samples
+            bar.update(snapshot.samples - bar.n)
+            yield snapshot

@@ -1,0 +1,171 @@
+"""On a real GPU: the values of the CPU, hardly a wait, and the device as it was found."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from checks import largest_error, run
+from oracles import reference_compare
+from torch import Tensor, nn
+from torch.func import stack_module_state
+from torch.utils.data import DataLoader, TensorDataset
+
+from cka_widget.engine import accelerator
+from cka_widget.engine.compare import iter_compare
+from cka_widget.engine.functional import MinibatchCKA
+from cka_widget.engine.particles import StackedParticles
+
+pytestmark = pytest.mark.gpu
+
+GPU = torch.device("cuda")
+LARGEST = {"highest": 1e-4, "high": 1e-3, "medium": 5e-3}
+
+
+def residual() -> dict[str, nn.Module]:
+    return {"a": zoo.resnet18(0).eval(), "b": zoo.resnet34(1).eval()}
+
+
+@pytest.fixture(autouse=True)
+def _same_convolutions() -> Any:
+    """The models themselves in float32: what is off is the comparison's."""
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        yield
+
+
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+@pytest.mark.parametrize("block", [None, 16])
+def test_values(precision: str, block: int | None) -> None:
+    batches = zoo.images(128, batch=64)
+    found = run(residual(), batches, hsic_batch_size=block, precision=precision, device=GPU)
+    reference = reference_compare(residual(), batches)
+    assert largest_error(found, reference, block=block) < LARGEST[precision]
+    assert found.provenance["device"].startswith("cuda")
+
+
+@pytest.mark.parametrize("mean", [3.0, 100.0])
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+def test_features_with_a_mean(precision: str, mean: float) -> None:
+    models = {str(k): zoo.seeded(zoo.Shifted, mean, seed=k) for k in range(2)}
+    batches = zoo.vectors(128, batch=64)
+    found = run(models, batches, precision=precision, device=GPU)
+    assert largest_error(found, reference_compare(models, batches)) < LARGEST[precision]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_models_in_half_precision(dtype: torch.dtype) -> None:
+    models = {name: model.to(dtype).to(GPU) for name, model in residual().items()}
+    batches = [batch.to(dtype).to(GPU) for batch in zoo.images(64, batch=32)]
+    reference = reference_compare(models, batches)
+    assert largest_error(run(models, batches), reference) < 1e-4
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_the_cpu_finds_the_same(kernel: str, unbiased: bool) -> None:
+    models = {"e": [zoo.mlp(k) for k in range(3)], "b": zoo.mlp(3)}
+    options: dict[str, Any] = {"kernel": kernel, "unbiased": unbiased, "hsic_batch_size": 16}
+    here = run(models, zoo.vectors(192, batch=48), device="cpu", **options)
+    there = run(models, zoo.vectors(192, batch=48), device=GPU, **options)
+    for pair in ("e", "e"), ("e", "b"):
+        np.testing.assert_allclose(there.matrix(*pair), here.matrix(*pair), atol=1e-5)
+        np.testing.assert_allclose(there.stderr(*pair), here.stderr(*pair), atol=1e-5)
+
+
+@pytest.mark.parametrize("d", [100, 65536, 802816])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tall_products(d: int, dtype: torch.dtype) -> None:
+    x = torch.randn(2, 64, d, device=GPU).to(dtype)
+    out = torch.empty(2, 64, 64, device=GPU)
+    with accelerator.matmul(GPU, "highest"):
+        accelerator.product_(out, x, alpha=1 / d)
+    exact = torch.bmm(x.double(), x.double().mT) / d
+    torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("highest", 1), ("medium", 0)])
+def test_the_host_waits_at_most_once_a_batch(precision: str, most: int) -> None:
+    batches = [batch.to(GPU) for batch in zoo.images(160, batch=32)]
+    models = {name: model.to(GPU) for name, model in residual().items()}
+    steps = iter_compare(models, batches, precision=precision)
+    next(steps)
+    try:
+        torch.cuda.set_sync_debug_mode("warn")
+        for _ in batches[1:]:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                next(steps)
+            waits = [w for w in caught if "synchroniz" in str(w.message)]
+            assert len(waits) <= most, [str(w.message) for w in waits]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_copies_made_ahead_are_whole(pinned: bool) -> None:
+    """Large enough for a copy to be under way while the models run."""
+    data = TensorDataset(torch.randn(512, 3, 64, 64), torch.arange(512) % 7)
+    loader = DataLoader(data, batch_size=64, pin_memory=pinned)
+    there = run(residual(), loader, device=GPU)
+    placed = [(x.to(GPU), y.to(GPU)) for x, y in DataLoader(data, batch_size=64)]
+    same = run(residual(), placed, device=GPU)
+    np.testing.assert_allclose(there.matrix("a", "b"), same.matrix("a", "b"), atol=1e-5)
+
+
+def test_a_loader_may_fill_pinned_memory_again() -> None:
+    batches = zoo.images(512, size=64, batch=64)
+    memory = torch.empty_like(batches[0]).pin_memory()
+
+    def refilled() -> Any:
+        for batch in batches:
+            yield memory.copy_(batch)
+
+    found = run(residual(), refilled(), device=GPU).matrix("a", "b")
+    same = run(residual(), batches, device=GPU).matrix("a", "b")
+    np.testing.assert_allclose(found, same, atol=1e-5)
+
+
+def test_everything_is_as_it_was_found() -> None:
+    models = residual()
+    run(models, zoo.images())  # what CUDA keeps for itself
+    torch.cuda.synchronize()
+    before, precision = torch.cuda.memory_allocated(), torch.get_float32_matmul_precision()
+    run(models, zoo.images(), device=GPU, precision="high")
+    assert {p.device.type for m in models.values() for p in m.parameters()} == {"cpu"}
+    assert torch.cuda.memory_allocated() == before
+    assert torch.get_float32_matmul_precision() == precision
+
+
+def test_stacked_particles() -> None:
+    particles = [zoo.mlp(k) for k in range(3)]
+    stacked = StackedParticles(zoo.mlp(9).to("meta"), *stack_module_state(particles))
+    found = run({"e": stacked}, zoo.vectors(), device=GPU)
+    reference = reference_compare({"e": particles}, zoo.vectors())
+    assert largest_error(found, reference) < 1e-5
+
+
+def test_features_at_hand() -> None:
+    found = MinibatchCKA(device=GPU)
+    expected = MinibatchCKA()
+    for _ in range(4):
+        x: Tensor = torch.randn(64, 40)
+        features = {"x": x, "y": x[:, :20] + torch.randn(64, 20)}
+        expected.update(features)
+        found.update({name: value.to(GPU) for name, value in features.items()})
+    np.testing.assert_allclose(found.compute(), expected.compute(), atol=1e-5)
+
+
+def test_a_batch_that_does_not_fit_is_cut() -> None:
+    class Greedy(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 20:
+                torch.empty(1 << 50, dtype=torch.uint8, device=x.device)
+            return super().forward(x)
+
+    found = run({"a": Greedy(8, 8)}, zoo.vectors(64, batch=64), device=GPU)
+    assert any("cut into at most 16 samples" in sentence for sentence in found.warnings)
+    assert found.samples == 64
