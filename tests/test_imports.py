@@ -37,7 +37,7 @@ ENGINE = {
     "features": {"errors"},
     "layers": set(),
     "batches": set(),
-    "intervals": set(),
+    "intervals": {"sums"},
     "null": {"sums"},
     "rows": {"sums"},
     "result": {"rows", "sums", "intervals", "null"},
@@ -67,7 +67,7 @@ def test_the_engine_imports_no_widget() -> None:
     modules = [f"cka_widget.engine.{p.stem}" for p in (PACKAGE / "engine").glob("[!_]*.py")]
     assert len(modules) > 10
     statement = "import cka_widget.engine, " + ", ".join(modules)
-    assert imported_after(statement, ("torch", "tqdm", *UI)) == {"torch"}
+    assert imported_after(statement, ("torch", "tqdm.auto", *UI)) == {"torch"}
 
 
 def test_the_explorer_is_on_screen_before_charts_pictures_and_frames_are_loaded() -> None:
