@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ends a recipe line: `command $(call fail,what could not be had)`.
 fail = || { echo; echo "make $(firstword $(MAKECMDGOALS)): FAILED: $(1)" >&2; exit 1; }
 
-.PHONY: demo test bench install js lint types test-js browser clean
+.PHONY: demo test bench install js lint types test-js test-old browser clean
 .SILENT:
 .DEFAULT_GOAL := help
 
@@ -30,7 +30,7 @@ help:
 demo: install js
 	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call fail,JupyterLab ended with an error (see above).)
 
-test: lint types test-js browser
+test: lint types test-js test-old browser
 	echo "== Python, notebook and browser tests"
 	$(BIN)/python -m pytest $(PYTEST) $(call fail,a Python test failed (see above).)
 	echo "make test: everything passed."
@@ -83,6 +83,20 @@ types: install
 test-js: js
 	$(BIN)/python hatch_build.py run check $(call fail,tsc found something in js/ (see above).)
 	$(BIN)/python hatch_build.py test $(call fail,a JavaScript test failed (see above).)
+
+# The oldest notebook stack (Colab's), on top of .venv's packages so that torch is there once.
+.venv-old/.installed: .venv/.installed tests/old_stack/requirements.txt
+	echo "== installing ipywidgets 7 and its like beside"
+	rm -rf .venv-old
+	$(BIN)/python -m venv .venv-old $(call fail,the environment .venv-old could not be made.)
+	$(BIN)/python scripts/beside.py .venv-old
+	.venv-old/bin/python -m pip --disable-pip-version-check --quiet install --requirement tests/old_stack/requirements.txt \
+		$(call fail,the old notebook stack could not be installed (pip says above what).)
+	touch $@
+
+test-old: js .venv-old/.installed
+	echo "== ipywidgets 7.7.1 and ipykernel 6.17.1, as on Colab"
+	.venv-old/bin/python -m pytest --quiet tests/old_stack tests/widgets $(call fail,a test failed on the old notebook stack (see above).)
 
 clean:
 	rm -rf .venv .bench js/node_modules cka_widget/static tests/browser/screenshots build dist

@@ -3,10 +3,16 @@
 import time
 from itertools import pairwise
 
+import ipywidgets
+import pytest
 import torch
 from torch import nn
 
 import cka_widget as cw
+
+sends_without_kernel = pytest.mark.skipif(
+    ipywidgets.__version__.startswith("7."), reason="ipywidgets 7 sends to a kernel alone"
+)
 
 
 class Net(nn.Module):

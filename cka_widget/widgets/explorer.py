@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -195,7 +196,7 @@ class CKAExplorer(widgets.VBox):
 
     def _publish(self, progress: Progress, result: Any) -> None:
         with self._lock:
-            self._status = progress
+            self._status = replace(progress, before=self._known.before)
             self.set_trait("progress", progress.fraction or 0.0)
             if result is not None:
                 result = self._known.take(result)

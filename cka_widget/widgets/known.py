@@ -118,6 +118,11 @@ class Known:
         self.runs = [*ahead, run, *behind]
         return result
 
+    @property
+    def before(self) -> int:
+        """Samples that the run under way, or the last one, adds to."""
+        return 0 if self._base is None else int(self._base.samples)
+
     # what there is ---------------------------------------------------------------------------
     def __bool__(self) -> bool:
         return bool(self.runs)

@@ -41,6 +41,8 @@ class Progress:
     seconds: float = 0.0
     """Time at work, pauses left out."""
     device: str = ""
+    before: int = 0
+    """Samples of the result that this run adds to."""
 
     @property
     def fraction(self) -> float | None:

@@ -59,7 +59,7 @@ class StatusLine(widgets.VBox):
         parts = []
         if failure is not None:
             parts.append(
-                f'<div class="cka-error" role="alert">{tag("b", "The run failed. ")}'
+                f'<div class="cka-error" role="alert">{tag("b", "The run failed: ")}'
                 f"{escape(failure.sentence)}<details><summary>traceback</summary>"
                 f"{tag('pre', failure.traceback, tabindex='0')}</details></div>"
             )
@@ -96,6 +96,10 @@ def _line(state: str, progress: Progress, worst: float, setting: str) -> str:
     if progress.samples:
         parts.append(_of(progress.samples, progress.total_samples, "samples", state == "running"))
         parts.append(f"<span>{escape(_batches(progress, state))}</span>")
+        if progress.before:
+            parts.append(
+                f"<span>{tag('b', count(progress.before + progress.samples))} in all</span>"
+            )
     if progress.rate and state in ("running", "paused"):
         parts.append(f"<span>{tag('b', rate(progress.rate))} samples/s</span>")
     left = progress.seconds_left

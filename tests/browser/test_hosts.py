@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -20,8 +21,10 @@ from typing import Any
 
 import pytest
 from browser.lab import SECOND, Notebook, end
+from browser.test_busy import DEAF
 from playwright.sync_api import Browser, Locator, Page, expect
 
+OLD = Path(__file__).parents[2] / ".venv-old/bin/python"
 EXPLORER = """
 import torch
 from torch import nn
@@ -74,18 +77,22 @@ def needs(module: str) -> None:
 
 
 @contextmanager
-def served(command: list[str], home: Path, ready: str = "/") -> Iterator[str]:
+def served(
+    command: list[str], home: Path, ready: str = "/", python: str = sys.executable
+) -> Iterator[str]:
     """Start `python -m command`, with a free port for PORT; gives the address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = dict(os.environ, HOME=str(home), JUPYTER_NO_CONFIG="1", OMP_NUM_THREADS="1")
+    env = dict(os.environ, HOME=str(home), OMP_NUM_THREADS="1")
+    if python == sys.executable:  # the classic notebook finds its widgets by the configuration
+        env["JUPYTER_NO_CONFIG"] = "1"
     env |= {"MARIMO_SKIP_UPDATE_CHECK": "1", "IPYTHONDIR": str(home / "ipython")}
     arguments = [part.replace("PORT", str(port)) for part in command]
     log = home / "log"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [python, "-m", *arguments],
             cwd=home, env=env, stdout=out, stderr=out, start_new_session=True,
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
@@ -136,7 +143,7 @@ def run_and_click(page: Page) -> Locator:
     start.click(timeout=120 * SECOND)
     expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=60 * SECOND)
     stage = explorer.locator(".cka-middle .cka-stage")
-    click(stage, 0.02, 0.02)
+    click(stage, 0.16, 0.16)
     expect(explorer.locator(".cka-drill")).to_contain_text("4 particle pairs")
     expect(explorer.locator(".cka-drill .cka-heatmap canvas").first).to_be_visible()
     expect(explorer.locator(".cka-drill .bqplot svg").first).to_be_visible()
@@ -184,6 +191,44 @@ def test_voila(home: Path, page: Page, screenshots: Path) -> None:
     with served(["voila", "explorer.ipynb", *options], home, "/voila/static/none") as url:
         page.goto(url, timeout=120 * SECOND)
         run_and_click(page).screenshot(path=screenshots / "voila.png")
+        assert errors == []
+
+
+def test_ipywidgets_7_in_the_classic_notebook(home: Path, page: Page, screenshots: Path) -> None:
+    if not OLD.exists():
+        pytest.skip("no .venv-old: make test-old")
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    token = secrets.token_hex(16)
+    options = [
+        *("--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=PORT"),
+        f"--IdentityProvider.token={token}",
+        "--ServerApp.jpserver_extensions={'notebook_shim': True}",  # finds the widgets' scripts
+    ]
+    with served(["nbclassic", *options], home, f"/api/status?token={token}", str(OLD)) as url:
+        page.goto(f"{url}/nbclassic/notebooks/explorer.ipynb?token={token}")
+        page.wait_for_function(
+            """() => window.Jupyter?.notebook?.kernel?.is_connected()
+                && Jupyter.notebook.kernel.widget_manager""",
+            timeout=120 * SECOND,
+        )
+        page.evaluate("() => Jupyter.notebook.execute_all_cells()")
+        explorer = run_and_click(page)
+        explorer.screenshot(path=screenshots / "classic.png")
+
+        # Colab's case: the page hears nothing that a thread sends, so it asks.
+        page.evaluate("code => { Jupyter.notebook.kernel.execute(code); }", DEAF)
+        more = "explorer.add_data(batches, block=False)"
+        page.evaluate("code => { Jupyter.notebook.kernel.execute(code); }", more)
+        expect(explorer.locator(".cka-state")).to_contain_text(
+            re.compile("done.*1,280 in all"), timeout=20 * SECOND
+        )
+
+        page.evaluate("() => { Jupyter.notebook.kernel.restart(); }")
+        expect(explorer.locator(".cka-waiting")).to_contain_text(
+            "The kernel is gone", timeout=30 * SECOND
+        )
+        expect(explorer.locator(".cka-middle .cka-stage")).to_be_visible()
         assert errors == []
 
 

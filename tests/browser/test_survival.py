@@ -28,7 +28,7 @@ def explorer(server: Server, notebook: Notebook) -> Locator:
 def pin(explorer: Locator) -> None:
     """Click the first cell, and see what lies behind it."""
     expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=60 * SECOND)
-    click(explorer.locator(".cka-middle .cka-stage"), 0.02, 0.02)
+    click(explorer.locator(".cka-middle .cka-stage"), 0.16, 0.16)
     expect(explorer.locator(".cka-drill")).to_contain_text("4 particle pairs")
 
 
@@ -56,14 +56,14 @@ def test_a_reload_brings_everything_back_and_a_second_view_too(
     expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=60 * SECOND)
     expect(explorer.locator(".cka-drill")).to_contain_text("4 particle pairs")
     stands(explorer)
-    click(explorer.locator(".cka-middle .cka-stage"), 0.98, 0.98)
+    click(explorer.locator(".cka-middle .cka-stage"), 0.84, 0.84)
     notebook.wait_for_value("explorer.selection == (('A', '2'), ('B', '2'))")
 
     notebook.run_new_cell("explorer")
     expect(explorer).to_have_count(2)
     second = explorer.nth(1)
     stands(second)
-    click(second.locator(".cka-middle .cka-stage"), 0.02, 0.98)
+    click(second.locator(".cka-middle .cka-stage"), 0.16, 0.84)
     notebook.wait_for_value("explorer.selection == (('A', '2'), ('B', '0'))")
     for one in (explorer.nth(0), second):
         expect(one.locator(".cka-drill .cka-cell-title")).to_have_text(re.compile("2.*against.*0"))
@@ -98,7 +98,7 @@ def test_without_its_kernel_the_heatmap_stands_and_says_so(
     dismiss(notebook.page)
     expect(explorer.get_by_role("button", name="Run")).to_be_hidden()
     stands(explorer)
-    click(explorer.locator(".cka-middle .cka-stage"), 0.98, 0.98)
+    click(explorer.locator(".cka-middle .cka-stage"), 0.84, 0.84)
     for theme in ("dark", "light"):
         notebook.theme(theme)
         notebook.page.wait_for_timeout(400)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from explorers import sends_without_kernel
 
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.widgets.cell_scores import cell_scores, particle_map, profiles, within
@@ -315,6 +316,7 @@ def test_a_folded_table_is_not_worked_out(result):
     assert drill.table.value == ASKED_FOR
 
 
+@sends_without_kernel
 def test_another_cell_sends_few_messages(result, monkeypatch):
     drill, sent = DrillDown(), []
     drill.show(result, cell("wide", "block", "deep <b>", "fc"))

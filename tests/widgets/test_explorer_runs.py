@@ -123,6 +123,7 @@ def test_more_data_sharpens_a_finished_run():
     explorer.add_data([torch.randn(32, 6) for _ in range(6)])
     assert explorer.wait(30) == "done"
     assert explorer.result.samples == 2 * before.samples
+    assert "<b>384</b> in all" in explorer._views.line.line.value
     assert explorer.result.worst_stderr() < before.worst_stderr() * 1.5
     assert before.samples == 6 * 32
 

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import traitlets
+from explorers import sends_without_kernel
 
 from cka_widget.widgets.heatmap import Heatmap
 
@@ -58,6 +59,7 @@ def test_state_round_trip():
     np.testing.assert_array_equal(second.stderr_array(), (SCORES * 0.1).astype(np.float32))
 
 
+@sends_without_kernel
 def test_an_update_is_one_message(monkeypatch):
     heatmap = Heatmap()
     messages = sent(heatmap, monkeypatch)

@@ -1,4 +1,4 @@
-/** The parts of a host's model that tell how its kernel is; hosts without them tell nothing. */
+/** What hosts of ipywidgets give beside the model's own methods; marimo and others do not. */
 export interface Host {
   on(event: "comm_live_update", then: () => void): void;
   off(event: "comm_live_update", then: () => void): void;
@@ -25,10 +25,12 @@ const CUT_OFF = ".jupyter-widgets-disconnected";
  */
 export function watchKernel(model: Host, el: Element, then: () => void, signal: AbortSignal): void {
   const look = () => {
-    if (el.closest(CUT_OFF)) then();
+    if (!signal.aborted && el.closest(CUT_OFF)) then();
   };
-  model.on("comm_live_update", look);
-  signal.addEventListener("abort", () => model.off("comm_live_update", look));
+  // A task later all views have their mark; old versions of anywidget mark those around theirs alone.
+  const later = () => void setTimeout(look);
+  model.on("comm_live_update", later);
+  signal.addEventListener("abort", () => model.off("comm_live_update", later));
   const manager = model.widget_manager as { context?: { sessionContext?: Session }; kernel?: Session } | undefined;
   const session = manager?.context?.sessionContext ?? manager?.kernel;
   const listen = (source: Source | undefined, slot: (sender: unknown, news: unknown) => void) => {
@@ -41,5 +43,5 @@ export function watchKernel(model: Host, el: Element, then: () => void, signal: 
   listen(session?.kernelChanged, (_, change) => {
     if ((change as { oldValue?: unknown } | null)?.oldValue) then();
   });
-  look();
+  later();
 }
