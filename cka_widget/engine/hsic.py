@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cka_widget.engine import accelerator
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import ARRAYS, HsicSums
 
@@ -60,8 +61,7 @@ class HsicAccumulator:
             n_groups: number of layers of all models.
             device: of the sums.
         """
-        # Apple's devices have no float64.
-        self._device = torch.device("cpu") if device.type == "mps" else device
+        self._device = accelerator.sums_device(device)
         self._groups = torch.tensor(groups, dtype=torch.long, device=self._device)
         self.rows = Sums(len(groups), self._device)
         self.pooled: Sums | None = None

@@ -5,8 +5,10 @@ The CPU stands in for it: whatever would make the host wait for queued work is c
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import zoo
@@ -14,6 +16,7 @@ from checks import largest_error, run
 from oracles import reference_compare
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from cka_widget.engine import accelerator, stack
 from cka_widget.engine.compare import iter_compare
@@ -133,3 +136,55 @@ def test_a_mean_that_jumps_is_run_again() -> None:
     result = run(models, batches, layers={"a": "inner.*", "b": None})
     assert models["a"].sizes == [32] * 5
     assert largest_error(result, reference_compare(models, batches)) < 1e-4
+
+
+DEVICE = torch.device("cpu")
+
+
+class TwoDevices(TorchFunctionMode):
+    """Apple's devices: no float64 there, and nothing that mixes them with the host.
+
+    "cpu" stands for the device, "cpu:0" for the host; who lives on the host carries a mark.
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        made = function(*args, **kwargs)
+        name = getattr(function, "__name__", "")
+        devices = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.device)]
+        if (name == "to" and devices) or not given:
+            host = {not devices or devices[0].index == 0}
+        else:  # numbers, tensors of no dimension, go with all
+            host = {hasattr(x, "host") for x in given if x.dim()} or {hasattr(given[0], "host")}
+        assert len(host) < 2, f"{name} mixes devices"
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and True in host:
+                tensor.host = True
+            elif isinstance(tensor, torch.Tensor) and tensor.dim():
+                assert tensor.dtype is not torch.float64, f"{name} made float64 on the device"
+        return made
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_device_without_float64(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    models, options = CASES[case]
+    batches = zoo.vectors(128, batch=32)
+    expected = run(models, batches, **options)
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
+    monkeypatch.setattr(accelerator, "sums_device", lambda device: torch.device("cpu", 0))
+    with TwoDevices():
+        found = run(models, batches, device="cpu", **options)
+    for pair in itertools.product(models, repeat=2):
+        np.testing.assert_allclose(found.matrix(*pair), expected.matrix(*pair), atol=1e-5)
+
+
+def test_two_devices_are_told_apart() -> None:
+    with TwoDevices():
+        x = torch.ones(2, device=DEVICE).to(torch.device("cpu", 0)).double()
+        with pytest.raises(AssertionError, match="mixes"):
+            x + torch.ones(2, device=DEVICE)
+        with pytest.raises(AssertionError, match="made float64"):
+            torch.ones(2, device=DEVICE).double()
