@@ -17,7 +17,7 @@ from cka_widget.widgets.cell_scores import (
     profiles,
     within,
 )
-from cka_widget.widgets.format import plural, plus_minus, score, shorten, tag
+from cka_widget.widgets.format import distinct, plural, plus_minus, score, shorten, tag
 from cka_widget.widgets.heatmap import Heatmap
 from cka_widget.widgets.particle_stats import similarity_order
 
@@ -161,7 +161,8 @@ class DrillDown(widgets.VBox):
         pick = np.ix_(*order)
         with self.matrix.hold_sync():
             self.matrix.set_labels([f"#{i}" for i in order[0]], [f"#{i}" for i in order[1]])
-            self.matrix.row_name, self.matrix.col_name = cell.row.model, cell.col.model
+            short = distinct(list(dict.fromkeys(key.model for key in cell)))
+            self.matrix.row_name, self.matrix.col_name = (short[key.model] for key in cell)
             self.matrix.row_color, self.matrix.col_color = slots
             self.matrix.flag_rows = [k for k, i in enumerate(order[0]) if i in odd_rows]
             self.matrix.flag_cols = [k for k, i in enumerate(order[1]) if i in odd_cols]

@@ -68,6 +68,18 @@ class Same(nn.Module):
         return torch.ones_like(x)
 
 
+class Aside(nn.Module):
+    """Layers that lead nowhere: one always says the same, one never runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.same, self.idle = Same(), nn.Linear(2, 2)
+
+    def forward(self, x):
+        self.same(x)
+        return 1.5 * x
+
+
 class Mean(nn.Module):
     def forward(self, x):
         return x.mean((2, 3))

@@ -52,6 +52,32 @@ second
 """
 
 
+HELD = """
+import threading
+
+class Held:
+    \"\"\"The same batches; after the seventh they wait.\"\"\"
+
+    def __init__(self, loader):
+        self.loader, self.go_on = loader, threading.Event()
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        for number, batch in enumerate(self.loader):
+            time.sleep(0.1)
+            if number == 7:
+                self.go_on.wait()
+            yield batch
+
+held = Held(loader)
+fourth = cw.CKAExplorer({"shallow CNN": shallow, "deep CNN": deep}, held)
+fourth.run()
+fourth
+"""
+
+
 @pytest.fixture(scope="module")
 def quickstart(server: Server, chromium: Browser) -> Iterator[Notebook]:
     """The quickstart after Run All, watched meanwhile; the tests of this file share it."""
@@ -218,3 +244,25 @@ def test_cancel_from_python_takes_no_further_batch(quickstart: Notebook) -> None
     assert quickstart.value("slow.given - asked") <= 1
     hooks = "sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in shallow[0].modules())"
     assert quickstart.value(hooks) == 0
+
+
+def test_a_picture_of_a_run(quickstart: Notebook, screenshots: Path) -> None:
+    page = quickstart.page
+    quickstart.run_new_cell(HELD)
+    quickstart.wait_for_value("fourth.result and fourth.result.batches == 7")
+    quickstart.execute(
+        "fourth.selection = cw.Cell("
+        "row=cw.LayerKey('shallow CNN', 'block3'), col=cw.LayerKey('deep CNN', 'block6'))"
+    )
+    explorer = page.locator(".cka-explorer").last
+    expect(explorer.locator(".cka-drill")).to_contain_text("16 particle pairs")
+    for theme in ("dark", "light"):
+        quickstart.theme(theme)
+        quickstart.show(explorer)
+        page.wait_for_timeout(SECOND)
+        box = plot(explorer).bounding_box()
+        assert box
+        page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+        expect(explorer.locator(".cka-tip").first).to_contain_text("±")
+        explorer.screenshot(path=screenshots / f"explorer-running-{theme}.png")
+    quickstart.execute("held.go_on.set(); fourth.cancel(); fourth.wait()")

@@ -48,13 +48,17 @@ class Stage:
         self.notebook.show(explorer)
         return explorer
 
-    def run(self, state: str, batches: int | None = None) -> None:
-        """Run until a state, or so many batches."""
+    def run(self) -> None:
+        """Run to the end."""
         self.notebook.execute("explorer.run()")
-        reached = f"explorer.state == {state!r}"
-        if batches:
-            reached += f" and explorer.result and explorer.result.batches >= {batches}"
-        self.notebook.wait_for_value(reached)
+        self.notebook.wait_for_value("explorer.state == 'done'")
+
+    def run_to(self, batches: int) -> None:
+        """Run until so many batches are on screen; the next one waits at the gate."""
+        self.notebook.execute(f"gate.let({batches - 1}); explorer.run()")
+        self.notebook.wait_for_value(f"explorer.progress * len(gate) > {batches - 1.5}")
+        self.notebook.execute(f"gate.let({batches})")
+        self.notebook.wait_for_value(f"explorer.result.batches == {batches}")
 
     def select(self, row: str, col: str) -> None:
         """Pin a cell of the pair on screen."""
@@ -113,8 +117,8 @@ def test_empty_and_picking(stage: Stage) -> None:
 
 
 def test_running_paused_cancelled(stage: Stage) -> None:
-    explorer = stage.put("running", "ensembles()", let=6)
-    stage.run("running", 5)
+    explorer = stage.put("running", "ensembles()")
+    stage.run_to(6)
     stage.select("layer2.1.bn", "layer3.1.conv")
     stage.look()
     explorer.get_by_role("button", name="Pause").click()
@@ -129,7 +133,7 @@ def test_running_paused_cancelled(stage: Stage) -> None:
 
 def test_done_with_ensembles(stage: Stage) -> None:
     explorer = stage.put("ensembles", "ensembles()", let=99)
-    stage.run("done")
+    stage.run()
     stage.select("layer2.1.bn", "layer3.1.conv")
     expect(explorer.locator(".cka-drill .cka-alarm")).to_contain_text("deep CNN #3")
     stage.look()
@@ -156,35 +160,36 @@ def test_done_with_ensembles(stage: Stage) -> None:
 
 def test_done_with_one_model_each(stage: Stage) -> None:
     stage.put("pair", '{"wide CNN": wide(0), "deep CNN": deep(10)}', let=99)
-    stage.run("done")
+    stage.run()
     stage.select("layer2.1.bn", "layer2.1.conv")
     stage.look()
 
 
 def test_failed(stage: Stage) -> None:
     models = '{"wide CNN": wide(0), "deep CNN": deep(10, layer2=Broken())}'
-    explorer = stage.put("failed", models, let=6)
-    stage.run("running", 5)
+    explorer = stage.put("failed", models)
+    stage.run_to(6)
     stage.notebook.execute("Broken.now = True; gate.let(99); explorer.wait(); Broken.now = False")
     expect(explorer.get_by_role("alert")).to_contain_text('layer "after2" failed')
     stage.select("layer2.1.bn", "layer2.1.conv")
     stage.look()
-    explorer.get_by_text("traceback").click()
+    explorer.get_by_text("traceback", exact=True).click()
     stage.look("failed-traceback")
 
 
 def test_undefined_cells(stage: Stage) -> None:
-    models = '{"wide CNN": wide(0, layer1=Same()), "deep CNN": deep(10)}'
+    models = '{"wide CNN": wide(0, layer1=Aside()), "deep CNN": deep(10)}'
     explorer = stage.put("undefined", models, let=99)
-    stage.run("done")
-    expect(explorer.locator(".cka-legend")).to_contain_text("always the same output")
+    stage.run()
+    expect(explorer.locator(".cka-legend")).to_contain_text("after1.same: always the same output")
+    stage.select("after1.same", "layer2.1.conv")
     stage.look()
 
 
 def test_five_hundred_layers(stage: Stage) -> None:
     models = '{"ViT": transformer(71), "ViT, tuned": transformer(71, 0.03)}'
     explorer = stage.put("large", models, let=8, batches=8)
-    stage.run("done")
+    stage.run()
     expect(explorer.locator(".cka-middle .cka-stage")).to_have_attribute(
         "aria-label", "CKA, ViT (500 rows) against ViT, tuned (500 columns)"
     )

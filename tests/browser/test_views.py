@@ -91,6 +91,18 @@ def test_keys_move_the_pin_and_stay_out_of_jupyterlab(heatmap: Notebook) -> None
     assert page.locator(".jp-Notebook .jp-Cell").count() == cells
 
 
+def test_keys_move_the_pin_wherever_the_pointer_rests(heatmap: Notebook) -> None:
+    page = heatmap.page
+    heatmap.execute("heatmap.selected = [7, 12]")
+    page.locator(".cka-stage").focus()
+    page.mouse.move(*middle(heatmap, 2, 4))
+    expect(page.locator(".cka-tip")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    heatmap.wait_for_value("heatmap.selected == [7, 11]")
+    heatmap.wait_for_value("heatmap.hovered == []")
+    expect(page.locator(".cka-tip")).to_contain_text("layer2.1.conv")
+
+
 def test_python_selects_and_data_and_themes_redraw(heatmap: Notebook, screenshots: Path) -> None:
     page = heatmap.page
     heatmap.execute("heatmap.selected = [7, 12]")

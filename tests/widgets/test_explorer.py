@@ -135,6 +135,20 @@ def test_metric_shows_mean_spread_and_error(finished):
     assert not finished.heatmap.auto_range
 
 
+def test_best_match_and_range_are_those_of_cka(finished):
+    bar = finished._views.toolbar
+    bar.best.value = True
+    finished.metric = "stderr"
+    assert bar.best.disabled
+    assert bar.range.disabled
+    assert not finished.heatmap.best_match
+    finished.metric = "spread"
+    finished.metric = "mean"
+    assert finished.heatmap.best_match
+    assert not (bar.best.disabled or bar.range.disabled)
+    bar.best.value = False
+
+
 def test_unticking_hides_rows_at_once_and_ticking_brings_them_back(finished):
     finished.pair, everything = ("A", "B"), finished.layers
     rows = list(finished.heatmap.row_labels)
