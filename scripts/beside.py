@@ -1,6 +1,6 @@
 """Let a virtual environment fall back on this one's packages: `python scripts/beside.py FOLDER`.
 
-Its own packages come first. So an environment of other versions needs those alone, and no second torch.
+Its own packages come first: an environment of other versions needs those alone, no second torch.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ class Source:
     def __init__(self, batches=5, step=0.0, fail_at=None, error=None):
         self.batches, self.step, self.fail_at, self.error = batches, step, fail_at, error
         self.made = 0
+        self.asked = []  # results that were asked for: of those batches that a view had time for
         self.closed = False
         self.suspended = False
 
@@ -41,7 +42,8 @@ class Source:
             @property
             def result(self):
                 assert source.suspended, "the result was asked for while the generator ran"
-                return f"result of {self.batches}"
+                source.asked.append(f"result of {self.batches}")
+                return source.asked[-1]
 
         return Snapshot(
             samples=batch * 10,
@@ -155,12 +157,13 @@ def test_a_failure_is_one_sentence_with_the_traceback_apart_and_the_partial_kept
     assert log.published[-1][1] == "partial"
 
 
-def test_an_error_of_another_kind_keeps_the_last_published_result():
-    log = Log()
-    log.runner.start(Source(step=0.01, fail_at=4, error=KeyError("label")))
+def test_an_error_of_another_kind_keeps_the_last_result_that_was_asked_for():
+    log, source = Log(), Source(step=0.01, fail_at=4, error=KeyError("label"))
+    log.runner.start(source)
     assert log.runner.wait(5)
     assert log.runner.failure.sentence == "KeyError: 'label'"
-    assert log.published[-1][1] == "result of 3"
+    assert log.published[-1][0].batches == 3
+    assert log.published[-1][1] == source.asked[-1]
 
 
 def test_a_failure_before_the_first_batch_is_told_too():
@@ -176,11 +179,12 @@ def test_a_failure_before_the_first_batch_is_told_too():
 
 
 def test_ctrl_c_in_a_blocking_run_keeps_the_partial_result_and_goes_through():
-    log = Log()
+    log, source = Log(), Source(step=0.01, fail_at=3, error=KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        log.runner.start(Source(step=0.01, fail_at=3, error=KeyboardInterrupt()), block=True)
+        log.runner.start(source, block=True)
     assert log.runner.state == "cancelled"
-    assert log.published[-1][1] == "result of 2"
+    assert log.published[-1][0].batches == 2
+    assert log.published[-1][1] == source.asked[-1]
 
 
 def test_a_second_start_is_refused_while_one_runs_and_welcome_afterwards():
