@@ -174,15 +174,17 @@ class Known:
         self, what: str, row_model: str, rows: Sequence[str], col_model: str, cols: Sequence[str]
     ) -> np.ndarray:
         """`matrix`, `stderr` or `spread`, each cell from its own run; (rows, cols)."""
-        sources = self.sources(row_model, rows, col_model, cols)
-        values = np.full(sources.shape, np.nan)
-        for number in np.unique(sources[sources >= 0]):
-            run = self.runs[number]
+        values = np.full((len(rows), len(cols)), np.nan)
+        for run in reversed(self.runs):
+            here = [
+                [(at, places[name]) for at, name in enumerate(names) if name in places]
+                for places, names in ((run.places(row_model), rows), (run.places(col_model), cols))
+            ]
+            if not all(here):
+                continue
             frame = getattr(run.result, what)(row_model, col_model).to_numpy(float)
-            r, c = np.nonzero(sources == number)
-            row_at = np.array([run.places(row_model).get(name, -1) for name in rows])
-            col_at = np.array([run.places(col_model).get(name, -1) for name in cols])
-            values[r, c] = frame[row_at[r], col_at[c]]
+            (to_rows, from_rows), (to_cols, from_cols) = (zip(*side, strict=True) for side in here)
+            values[np.ix_(to_rows, to_cols)] = frame[np.ix_(from_rows, from_cols)]
         return values
 
     def shown(self, rows: Any, cols: Any) -> list[Run]:
