@@ -1,11 +1,12 @@
 """How cost and memory grow with layers, batch size, feature size and particles.
 
-    python benchmarks/growth.py [layers batch features particles] [--rounds 5] [--quick]
+    python benchmarks/growth.py [layers batch features particles scale] [--rounds 5] [--quick]
 
 One quantity varies, the others stay. "ratio" is the median over rounds of the whole comparison's
 time over that of the bare forward passes before it; "above" is the difference in ms per batch;
 "extra memory" is the peak of the resident set less that of the bare passes, each in a process of
-its own; "stack" is what the theory says: rows x blocks x m^2 float32 numbers.
+its own; "stack" is what the Grams of a whole batch would take, rows x blocks x m^2 float32 numbers
+(beyond 256 MB they never stand at once), and "told" what a run counts with before it starts.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ import torch
 from torch import nn
 from workloads import Workload, images
 
+from cka_widget.engine.budget import bytes_needed
+
 CURVES: dict[str, tuple[int, ...]] = {
     "layers": (16, 32, 64, 128, 256, 512),
     "batch": (32, 64, 128, 256, 512, 1024),
     "features": (64, 256, 1024, 4096),
-    "particles": (2, 4, 8, 16, 32),
+    "particles": (2, 4, 8, 16, 32, 100),
+    "scale": (250, 500, 1000),
 }
 QUICK = 3  # points of each curve
 HSIC = 64  # samples a block
@@ -43,14 +47,16 @@ def build(curve: str, value: int) -> Workload:
         leaves = [n for n, m in ensemble[0].named_modules() if not list(m.children())]
         return Workload(curve, "", {"ensemble": ensemble}, batches, leaves, (HSIC,), 1)
     depth, batch, width = 32, 256, 256
-    if curve == "layers":
+    if curve == "scale":  # so many layers at once, and a batch whose Grams do not stand at once
+        depth, batch, width = value, 4096, 64
+    elif curve == "layers":
         depth = value
     elif curve == "batch":
         batch = value
     else:
         width = value
     chain = models.chain(depth, width).eval()
-    batches = [torch.randn(batch, width) for _ in range(3)]
+    batches = [torch.randn(batch, width) for _ in range(1 if curve == "scale" else 3)]
     return Workload(curve, "", {"chain": chain}, batches, None, (HSIC,), 1)
 
 
@@ -83,7 +89,9 @@ def point(curve: str, value: int, rounds: int, memory: bool) -> list[str]:
     stack = f"{stack_bytes(workload, HSIC) / 2**20:.1f} MB"
     median, quickest, cpu = ratios.cells()
     rows = str(rows_of(workload))
-    return [str(value), rows, median, quickest, cpu, f"{above:.1f} ms", extra, stack]
+    told = bytes_needed(rows_of(workload), len(workload.batches[0]), HSIC) / 2**20
+    memory_cells = [extra, stack, f"{told:.1f} MB"]
+    return [str(value), rows, median, quickest, cpu, f"{above:.1f} ms", *memory_cells]
 
 
 def _spawn(curve: str, value: int, what: str) -> int:
@@ -122,7 +130,7 @@ def main() -> None:
         rounds = 2 if options.quick else options.rounds
         rows = [point(curve, value, rounds, not options.quick) for value in values]
         print(f"\n### Growth with {curve} (HSIC batch {HSIC})\n")
-        print(measure.table([*head, "stack"], rows), flush=True)
+        print(measure.table([*head, "stack", "told"], rows), flush=True)
     print("\n" + measure.circumstances(options.threads))
 
 

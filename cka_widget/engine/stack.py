@@ -25,7 +25,7 @@ _FORM_AGAIN_ABOVE = 5000.0
 
 
 # Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams.
-_PAIRS_TOGETHER = 1 << 21
+_PAIRS_TOGETHER = 1 << 19
 
 
 @dataclass
