@@ -31,7 +31,7 @@ class Diagnostics:
         self._batches += 1
         self._samples += n
         self._small += n < self._min_samples
-        found = [labels for labels in map(labels_of, batches) if labels is not None]
+        found = [labels.cpu() for labels in map(labels_of, batches) if labels is not None]
         if not found:
             return
         labels = found[0]
@@ -39,8 +39,7 @@ class Diagnostics:
         self._equal_neighbours += int((labels[1:] == labels[:-1]).sum())
         self._classes.update(labels.tolist())
         self._unpaired |= any(
-            len(other) != len(labels) or not torch.equal(other.cpu(), labels.cpu())
-            for other in found[1:]
+            len(other) != len(labels) or not torch.equal(other, labels) for other in found[1:]
         )
 
     def warnings(self) -> list[str]:
