@@ -177,7 +177,8 @@ class DepthProfile:
         _set(self.mean, x=steps, y=profile.mean, colors=[color(slot)])
         dashed = profile.scores[list(odd)]
         _dots(self.odd, steps, dashed, colors=[color("odd")] * len(dashed))
-        _set(self.here, x=np.array([float(profile.here)]), y=profile.mean[[profile.here]])
+        here = [profile.here] if np.isfinite(profile.mean[profile.here]) else []
+        _dots(self.here, np.array(here, float), profile.mean[here])
         low, high = _reach(profile.mean, profile.scores)
         _set(self.y, min=low, max=high + 0.03)
         _set(self.x, min=0.0, max=last)

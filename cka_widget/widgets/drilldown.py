@@ -115,14 +115,17 @@ class DrillDown(widgets.VBox):
         self._shown = (data, cell, slots)
         self.header.value = _header(data, slots)
         odd_rows, odd_cols = _odd(data)
-        shown = {"col", "row"} if cell.row != cell.col else {"col"}
+        shown = set() if data.single else {"matrix", "pairs", "table"}
         if not data.single:
-            shown |= {"matrix", "pairs", "table"}
             self._draw_matrix()
             self.odd.value = _odd_sentence(data)
             self.titles["pairs"].value = _title("pair scores")
             self.charts["pairs"].update(data, inner, slots)
         along_col, along_row = profiles(result, cell, self._tables)
+        if np.isfinite(along_col.mean).any():
+            shown.add("col")
+        if cell.row != cell.col and np.isfinite(along_row.mean).any():
+            shown.add("row")
         self.titles["col"].value = _title(f"along {along_col.model}'s depth")
         self.titles["row"].value = _title(
             f"along {along_row.model}'s depth" + (", the other way" if data.one_ensemble else "")

@@ -53,6 +53,10 @@ test("where one of a numbered row has no room, all of them show their numbers", 
   assert.deepEqual(brackets({ block1: 2, block2: 60 }).texts, ["", "2"]);
 });
 
+test("a number without neighbours does not stand for its name", () => {
+  assert.deepEqual(brackets({ layer1: 60, after1: 30 }).texts, ["layer1", "af…r1"]);
+});
+
 test("a name without a number loses its middle, or all of itself", () => {
   assert.deepEqual(brackets({ encoder: 36, decoder: 12 }).texts, ["en…der", ""]);
 });

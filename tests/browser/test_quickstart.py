@@ -54,6 +54,7 @@ second
 
 HELD = """
 import threading
+import time
 
 class Held:
     \"\"\"The same batches; after the seventh they wait.\"\"\"
@@ -248,6 +249,7 @@ def test_cancel_from_python_takes_no_further_batch(quickstart: Notebook) -> None
 
 def test_a_picture_of_a_run(quickstart: Notebook, screenshots: Path) -> None:
     page = quickstart.page
+    page.set_viewport_size({"width": 1400, "height": 1200})
     quickstart.run_new_cell(HELD)
     quickstart.wait_for_value("fourth.result and fourth.result.batches == 7")
     quickstart.execute(

@@ -244,6 +244,12 @@ def test_an_undefined_cell_says_why():
     drill.show(result, cell("a", "block", "b", "fc"))
     assert "undefined" in drill.header.value
     assert "a block: never ran" in drill.header.value
+    assert shown(drill) == set(), "charts without a score"
+    result = FakeResult({"a": 1, "b": 1})
+    result.table[1] = result.table[:, 1] = np.nan  # a's block
+    drill.show(result, cell("a", "block", "b", "fc"))
+    assert shown(drill) == {"row"}
+    assert not drill.charts["row"].here.visible
 
 
 @pytest.mark.parametrize("sizes", [{"a": 1, "b": 2}, {"a": 2, "b": 2}, {"a": 3, "b": 1}, {"a": 9}])

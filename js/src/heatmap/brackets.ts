@@ -8,7 +8,9 @@ import type { Ruler } from "./ruler.ts";
 import type { Scene } from "./scene.ts";
 
 /** Room that a name leaves free at the ends of its bracket, in pixels. */
-const ENDS = 6;
+const ENDS = 4;
+/** Half the gap between two brackets. */
+const EDGE = 1;
 /** A bracket shorter than this is left out. */
 const LEAST = 5;
 
@@ -24,7 +26,7 @@ export function drawBrackets(ctx: CanvasRenderingContext2D, s: Scene, p: Palette
     const lies = (text: string) => r.row && measure(text) <= LEVEL - 8;
     const spans = shown.map((b, i): Span => ({
       name: b.name,
-      whole: (b.to - b.from + 1) * r.pitch - ENDS,
+      whole: (b.to - b.from + 1) * r.pitch - 2 * EDGE - ENDS,
       seen: ends[i][1] - ends[i][0] - ENDS,
     }));
     const { texts, stem } = bracketTexts(spans, (text) => (lies(text) ? 0 : measure(text)));
@@ -45,7 +47,7 @@ export function drawBrackets(ctx: CanvasRenderingContext2D, s: Scene, p: Palette
 /** Where the part of a bracket that is on screen begins and ends along its axis. */
 function extent(r: Ruler, b: Bracket): readonly [number, number] {
   const [lo, hi] = [r.at(b.from), r.at(b.to)].sort((x, y) => x - y);
-  return [Math.max(r.from, lo - r.pitch / 2) + 1, Math.min(r.from + r.length, hi + r.pitch / 2) - 1];
+  return [Math.max(r.from, lo - r.pitch / 2) + EDGE, Math.min(r.from + r.length, hi + r.pitch / 2) - EDGE];
 }
 
 function one(

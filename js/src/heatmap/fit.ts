@@ -36,7 +36,10 @@ export interface Span {
  */
 export function bracketTexts(spans: readonly Span[], measure: Measure): { texts: string[]; stem: string } {
   const stem = (name: string) => name.replace(/\d+$/, "");
-  const tight = new Set(spans.filter((b) => measure(b.name) > b.whole).map((b) => stem(b.name)));
+  const stems = spans.map((b) => stem(b.name));
+  const tight = new Set(spans.flatMap((b, i) => (measure(b.name) > b.whole ? [stems[i]] : [])));
+  // A number alone tells nothing where it has no neighbours.
+  for (const one of tight) if (stems.indexOf(one) === stems.lastIndexOf(one)) tight.delete(one);
   const texts = spans.map(({ name, seen }) => {
     const text = (tight.has(stem(name)) && name.slice(stem(name).length)) || name;
     const cut = shorten(text, seen, measure);

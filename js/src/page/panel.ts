@@ -169,10 +169,13 @@ function below(
   });
   const depth = (a: Along, go: (layer: number) => void, more = "") =>
     figure(`along ${a.name}'s depth${more}`, depthChart(a, wide, go));
-  parts.push(depth(along(row, col, "col"), (layer) => select({ row, col: { model: col.model, layer } })));
-  if (!sameKey(row, col)) {
+  const known = (a: Along) => a.profile.mean.some(Number.isFinite);
+  const across = along(row, col, "col");
+  if (known(across)) parts.push(depth(across, (layer) => select({ row, col: { model: col.model, layer } })));
+  const down = along(col, row, "row");
+  if (!sameKey(row, col) && known(down)) {
     const other = data.sameModel ? ", the other way" : "";
-    parts.push(depth(along(col, row, "row"), (layer) => select({ row: { model: row.model, layer }, col }), other));
+    parts.push(depth(down, (layer) => select({ row: { model: row.model, layer }, col }), other));
   }
   const map = coordinates(report, data);
   if (map) {
