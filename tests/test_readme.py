@@ -31,7 +31,10 @@ def test_the_example_runs() -> None:
 
 
 def test_links_and_pictures_exist() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+    pictures = re.findall(r"\bsrc(?:set)?=\"([^\":]+)\"", README)
+    assert len(pictures) >= 2
+    for target in [*targets, *pictures]:
         path = ROOT / target
         assert path.is_file(), target
-        assert path.suffix != ".png" or path.stat().st_size < 300_000, target
+        assert path.suffix != ".png" or path.stat().st_size < 200_000, target
