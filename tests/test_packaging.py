@@ -64,7 +64,9 @@ def test_the_sdist_holds_the_bundles_and_their_sources(dist: Path, hook: ModuleT
     for name in ("js/package-lock.json", "js/build.mjs", "hatch_build.py", "LICENSE", "README.md"):
         assert prefix + name in names
     assert not any("node_modules" in name or "/.venv/" in name for name in names)
-    assert not any(name.endswith((".pyc", ".png")) and "/tests/" in name for name in names)
+    assert not any(name.endswith(".pyc") or "/screenshots" in name for name in names)
+    pictures = {name.rpartition("/")[0] for name in names if name.endswith(".png")}
+    assert pictures == {f"{prefix}docs", f"{prefix}tests/browser/kept"}
 
 
 def test_the_wheel_holds_the_bundles_and_nothing_strange(dist: Path, hook: ModuleType) -> None:
