@@ -114,15 +114,13 @@ class MinibatchCKA:
             self._acc = HsicAccumulator(
                 list(range(len(rows))), [-1] * len(rows), len(rows), self._device
             )
-        for row, x in enumerate(rows.values()):
-            self._stack.put(row, x)
-        self._acc.update(self._stack)
-        if self._stack.suspects:
-            again = sorted(self._stack.suspects)
-            self._acc.update(self._stack, sign=-1)
-            for row in again:
-                self._stack.put(row, list(rows.values())[row])
-            self._acc.update(self._stack)
+
+        def put(chosen: Iterable[int]) -> None:
+            for row in chosen:
+                self._stack.put(row, rows[self._names[row]])
+
+        put(range(len(rows)))
+        self._acc.update(self._stack, put)
 
     def merge_state(self, others: Iterable[MinibatchCKA]) -> None:
         """Add what other accumulators saw; they stay as they are.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,17 +25,16 @@ class Sums:
             torch.zeros(rows, rows, dtype=torch.float64, device=device) for _ in range(4)
         )
 
-    def add(self, h: Tensor, d: Tensor, n: int, sign: int = 1) -> None:
+    def add(self, h: Tensor, d: Tensor, n: int) -> None:
         """Add blocks of n samples: HSICs h (blocks, R, R), self-HSICs d (blocks, R)."""
-        once, square = sign * n, sign * n**2
-        self.weight += once * len(h)
-        self.blocks += sign * len(h)
-        self.h.add_(h.sum(0), alpha=once)
-        self.d.add_(d.sum(0), alpha=once)
-        self.hh.add_(h.square().sum(0), alpha=square)
-        self.hd.add_((h * d[:, :, None]).sum(0), alpha=square)
-        self.dd.addmm_(d.mT, d, alpha=square)
-        self.moments.add_(torch.stack([d, d**2, d**3, d**4]).sum(1), alpha=sign)
+        self.weight += n * len(h)
+        self.blocks += len(h)
+        self.h.add_(h.sum(0), alpha=n)
+        self.d.add_(d.sum(0), alpha=n)
+        self.hh.add_(h.square().sum(0), alpha=n**2)
+        self.hd.add_((h * d[:, :, None]).sum(0), alpha=n**2)
+        self.dd.addmm_(d.mT, d, alpha=n**2)
+        self.moments.add_(torch.stack([d, d**2, d**3, d**4]).sum(1))
 
     def on_host(self) -> HsicSums:
         """A copy in numpy."""
@@ -72,14 +74,29 @@ class HsicAccumulator:
             self.pooled = Sums(n_groups, self._device)
             self._pairs = self._by_group(self._counts)
 
-    def update(self, stack: GramStack, sign: int = 1) -> None:
-        """Add the blocks of the stack's batch, or take them away (sign -1)."""
+    def update(self, stack: GramStack, again: Callable[[set[int]], None]) -> None:
+        """Add the blocks of the stack's batch.
+
+        Args:
+            stack: filled.
+            again: puts rows once more whose Grams had lost their digits, see `products`.
+        """
+        # Taking bad products away again would leave their rounding, which can be all there is.
+        before = self.rows, self.pooled
+        while True:
+            self.rows, self.pooled = copy.deepcopy(before)
+            self._add(stack)
+            if not stack.suspects:
+                return
+            again(set(stack.suspects))  # centred from now on, and never suspects again
+
+    def _add(self, stack: GramStack) -> None:
         for h, n in stack.products():
             h = h.to(self._device)
             d = h.diagonal(dim1=-2, dim2=-1)
-            self.rows.add(h, d, n, sign)
+            self.rows.add(h, d, n)
             if self.pooled is not None:
-                self.pooled.add(*self._pool(h, d, stack.sizes().to(self._device)), n, sign)
+                self.pooled.add(*self._pool(h, d, stack.sizes().to(self._device)), n)
 
     def _pool(self, h: Tensor, d: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         total = torch.zeros_like(self._size).index_add_(0, self._groups, size.log())

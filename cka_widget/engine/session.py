@@ -212,20 +212,14 @@ class Session:
             if blocks:
                 self._table.note_missing(self._stack.missing())
                 with held():
-                    self._sums.update(self._stack)
-                    if self._stack.suspects:
-                        self._run_again(batches, n)
+                    self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
                     self.samples += n
 
-    def _run_again(self, batches: Mapping[str, Any], n: int) -> None:
+    def _run_again(self, batches: Mapping[str, Any], n: int, again: set[int]) -> None:
         """Passes in which a layer's mean has jumped since its first batch; rare."""
-        assert self._sums is not None
-        again = set(self._stack.suspects)
-        self._sums.update(self._stack, sign=-1)
         for run, capture in self._captures:
             if again & {row for entry in capture.entries.values() for row in entry.rows}:
                 self._run(run, capture, batches[run.model], n)
-        self._sums.update(self._stack)
 
     def _count(self, batch: Any) -> int:
         n = count(batch)

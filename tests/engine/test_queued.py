@@ -128,10 +128,11 @@ def test_a_layer_that_wakes_late(scale: float) -> None:
 
 
 @pytest.mark.usefixtures("_queued")
-def test_a_mean_that_jumps_is_run_again() -> None:
+@pytest.mark.parametrize("jump", [1e4, 1e5, 1e6])
+def test_a_mean_that_jumps_is_run_again(jump: float) -> None:
     """As on the CPU; only the decision comes at the batch's end."""
     batches = zoo.vectors(128, batch=32)
-    batches[2] = batches[2] + 1e4
+    batches[2] = batches[2] + jump
     models = {"a": zoo.Counting(zoo.mlp(0)), "b": zoo.mlp(1)}
     result = run(models, batches, layers={"a": "inner.*", "b": None})
     assert models["a"].sizes == [32] * 5
