@@ -35,15 +35,10 @@ class Coalescer(Generic[T]):
             self._thread = threading.Thread(target=self._loop, name="cka-publisher", daemon=True)
             self._thread.start()
 
-    @property
-    def ready(self) -> bool:
-        """Whether a value put now would be written soon (so that it is worth making)."""
-        return not self._slot and time.monotonic() >= self._due
-
     def put(self, value: T) -> None:
         """Replace the waiting value by a newer one."""
         if self._thread is None:
-            if self.ready:
+            if time.monotonic() >= self._due:
                 self._flush(value)
             return
         with self._condition:

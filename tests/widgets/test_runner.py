@@ -99,6 +99,29 @@ def test_a_slow_view_does_not_hold_up_the_run():
     assert len(log.published) < 30
 
 
+def test_nothing_lags_behind_where_the_loader_waits_after_a_burst():
+    """Batches drawn ahead come at once, then none for long: what they gave must be on screen."""
+    burst, gate = Source(batches=9), threading.Event()
+
+    def iterate():
+        for snapshot in burst():
+            if snapshot.batches == 7:
+                gate.wait()
+            # Long beside what a result costs, short beside the time between publications.
+            time.sleep(0.005)
+            yield snapshot
+
+    log = Log(interval=0.2)
+    log.runner.start(iterate)
+    try:
+        until(lambda: log.published and log.published[-1][0].batches == 6)
+        assert log.published[-1][1] == "result of 6"
+    finally:
+        gate.set()
+    log.runner.wait(5)
+    assert log.published[-1][1] == "result of 9"
+
+
 def test_pause_stops_within_one_batch_and_resume_goes_on():
     log, source = Log(), Source(batches=50, step=0.005)
     log.runner.start(source)
