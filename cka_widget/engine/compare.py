@@ -166,7 +166,8 @@ def compare(
             papers: it overestimates similarity at small batches.
         bandwidth: of the RBF kernel, as a fraction of the median distance in the first batch.
         hsic_batch_size: cut batches into near-equal blocks of at most this many samples (a few
-            more where a block would have under 4); None takes each batch as one block.
+            more where a block would have under 4); None takes each batch as one block, as the
+            papers do. Blocks of 32 are as sure and cost less, see benchmarks/RESULTS.md.
         precision: of the Grams: "highest" (float32), "high" (TF32 on NVIDIA GPUs) or "medium"
             (bfloat16), the last two of centred features. Scores of the benchmarks were off by at
             most 1e-6, 6e-5 and 5e-4. None follows `torch.set_float32_matmul_precision` on CUDA and

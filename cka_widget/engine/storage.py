@@ -15,7 +15,7 @@ from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
 from cka_widget.engine.sums import ARRAYS, HsicSums, empty
 
-VERSION = 1
+VERSION = 2
 _KEY = "cka_widget"
 
 
@@ -89,7 +89,9 @@ def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
 
 
 def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) -> HsicSums:
-    found = {name: arrays[prefix + name] for name in ARRAYS}
+    found = {name: arrays[prefix + name] for name in ARRAYS if name != "moments"}
+    # Files of format 1 have none: what they hold is shown without confidence intervals.
+    found["moments"] = arrays.get(prefix + "moments", empty("moments", size))
     if any(a.shape != empty(name, size).shape for name, a in found.items()):
         raise ValueError("its arrays do not fit its layers")
     return HsicSums(text["weight"], text["blocks"], **found)

@@ -40,6 +40,8 @@ def assert_equal(a: CKAResult, b: CKAResult) -> None:
         for y in a.models:
             for what in ("matrix", "stderr", "spread"):
                 pd.testing.assert_frame_equal(getattr(a, what)(x, y), getattr(b, what)(x, y))
+            for mine, theirs in zip(a.interval(x, y), b.interval(x, y), strict=True):
+                pd.testing.assert_frame_equal(mine, theirs)
     pd.testing.assert_frame_equal(a.to_frame(), b.to_frame())
 
 
@@ -141,6 +143,23 @@ def test_a_newer_file_asks_for_an_upgrade(tmp_path: Path) -> None:
     _edit(path, version=99, rows="of a kind yet unknown")
     with pytest.raises(ValueError, match=r"format 99, newer than the \d+ .* upgrade"):
         cw.load(path)
+
+
+def test_a_file_of_format_1_has_scores_and_no_intervals(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    new = result()
+    new.save(path)
+    arrays = {k: v for k, v in load_file(path).items() if not k.endswith("moments")}
+    with safe_open(path, framework="np") as file:
+        text = json.loads(file.metadata()["cka_widget"])
+    save_file(arrays, path, metadata={"cka_widget": json.dumps(text | {"version": 1})})
+    old = cw.load(path)
+    a, b = new.models[0], new.models[-1]
+    pd.testing.assert_frame_equal(old.matrix(a, b), new.matrix(a, b))
+    pd.testing.assert_frame_equal(old.stderr(a, b), new.stderr(a, b))
+    assert new.interval(a, b)[0].notna().any(axis=None)
+    assert old.interval(a, b)[0].isna().all(axis=None)
+    assert old.merge(new).interval(a, b)[0].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
