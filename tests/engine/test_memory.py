@@ -175,11 +175,11 @@ def held(rows: int, n: int, block: int) -> int:
 def test_memory_is_that_of_rows_and_the_hsic_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """O(rows x HSIC batch^2 + rows^2), whatever the batch: what is told before the run."""
     monkeypatch.setattr(budget, "_GRAMS", 1 << 18)
-    sizes = [(100, 128, 32), (100, 512, 32), (200, 128, 32), (100, 256, 64)]
+    sizes = [(100, 128, 32), (100, 1024, 32), (200, 128, 32), (100, 256, 64)]
     told = [bytes_needed(*size) for size in sizes]
     base, batch, rows, block = (held(*size) for size in sizes)
-    inputs = 2 * 4 * 4 * 512
-    assert 100 * gram_bytes(512, 32) > 4 * batch, "the Grams of a batch were all there at once"
+    inputs = 2 * 4 * 4 * 1024
+    assert 100 * gram_bytes(1024, 32) > 6 * batch, "the Grams of a batch were all there at once"
     assert told[0] / 2 < base < told[0] == told[1]
     assert batch < told[1] + inputs
     assert told[2] / 2 < rows < told[2]
