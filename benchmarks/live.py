@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import live_cells as cells
 from chromium import DRAWN, ROOT, chromium, tell
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -71,106 +72,6 @@ new MutationObserver(records => {{
 }});
 }}"""
 PANELS = {"text": "text", "0": "matrix", "1": "pairs", "2": "columns", "3": "rows", "4": "map"}
-
-ENSEMBLES = """
-import time
-import torch
-import cka_widget as cw
-from models import DigitsCNN, warmed
-
-torch.set_num_threads(1)
-torch.manual_seed(0)
-loader = [torch.randn(64, 1, 8, 8) for _ in range(8)]
-
-def ensemble(size):
-    return [warmed(DigitsCNN(), loader[0]) for _ in range(size)]
-
-explorer = cw.CKAExplorer({"first": ensemble(8), "second": ensemble(8)}, loader)
-explorer.run(block=True)
-explorer
-"""
-FIRST = """
-import time, torch
-from models import resnet50
-models, loader = {"A": resnet50(), "B": resnet50()}, [torch.randn(8, 3, 64, 64)]
-began = time.time()
-import cka_widget as cw
-explorer = cw.CKAExplorer(models, loader)
-built = time.time()
-explorer
-"""
-STREAM = """
-import threading, time
-import numpy as np
-from cka_widget.engine.compare import Snapshot
-from cka_widget.widgets.heatmap import Heatmap
-from cka_widget.widgets.runner import Runner
-
-rng = np.random.default_rng(0)
-scores, errors = rng.random((160, 160)), np.full((160, 160), 0.01)
-heatmap = Heatmap(scores, errors)
-sent = []
-
-class Frame:
-    device, samples, total_samples, batches, total_batches, done = "cpu", 1, None, 1, None, False
-
-    def __init__(self, number):
-        self.result = np.roll(scores, number, 1)
-
-def frames():
-    begin = time.monotonic()
-    for number in range(200):
-        time.sleep(max(0, begin + number / 20 - time.monotonic()))
-        yield Frame(number)
-
-def publish(progress, matrix):
-    heatmap.set_data(matrix, errors)
-    sent.append((1000 * time.time(), heatmap.version))
-
-runner = Runner(publish, lambda state: None)
-heatmap
-"""
-RUN = """
-import time
-import torch
-import cka_widget as cw
-from models import chain
-
-torch.set_num_threads(1)
-
-class Paced:
-    batch_size = 32
-
-    def __len__(self):
-        return 200
-
-    def __iter__(self):
-        begin = time.monotonic()
-        for number in range(200):
-            time.sleep(max(0, begin + number / 20 - time.monotonic()))
-            yield torch.randn(32, 8)
-
-explorer = cw.CKAExplorer({"A": chain(160, 8), "B": chain(160, 8)}, Paced())
-sent = []
-explorer.heatmap.observe(lambda change: sent.append((1000 * time.time(), change["new"])), "version")
-explorer
-"""
-LARGE = """
-import time
-import ipywidgets as widgets
-import numpy as np
-from cka_widget.widgets.heatmap import Heatmap
-
-rng = np.random.default_rng(0)
-scores, errors = rng.random((500, 500)), np.full((500, 500), 0.01)
-box = widgets.VBox([Heatmap(scores[:10, :10])])
-box
-"""
-LARGE_SHOWN = """
-began = 1000 * time.time()
-heatmap = Heatmap(scores, errors)
-box.children = [heatmap]
-"""
 
 
 class Lab:
@@ -225,7 +126,7 @@ def first(lab: Lab, rounds: int = 3) -> dict[str, float]:
     """An explorer of two ResNet-50 in a new kernel and page, from the call to drawn pickers."""
     built, shown = [], []
     for _ in range(rounds):
-        book = lab.run("first", FIRST)
+        book = lab.run("first", cells.FIRST)
         lab.until("() => window.seen.rows")
         began = 1000 * book.value("began")
         built.append(1000 * book.value("built") - began)
@@ -239,7 +140,7 @@ def first(lab: Lab, rounds: int = 3) -> dict[str, float]:
 
 def click(lab: Lab, clicks: int = 11) -> dict[str, float]:
     """Click cells of a finished comparison; the first click opens the drill-down."""
-    lab.run("click", ENSEMBLES)
+    lab.run("click", cells.ENSEMBLES)
     page = lab.page
     stage = page.locator(".cka-middle .cka-stage")
     lab.until("() => document.querySelector('.cka-middle .cka-stage')?.dataset.version > 0")
@@ -283,12 +184,12 @@ IN_SIGHT = """() => {
 
 def stream(lab: Lab) -> dict[str, float]:
     """20 updates a second at 160 x 160 for 10 s through a runner's thread."""
-    return followed(lab, "stream", STREAM, "runner.start(frames)", "runner")
+    return followed(lab, "stream", cells.STREAM, "runner.start(frames)", "runner")
 
 
 def run(lab: Lab) -> dict[str, float]:
     """A batch every 50 ms for 10 s through an explorer of 160 x 160 layers."""
-    return followed(lab, "run", RUN, "explorer.run()", "explorer")
+    return followed(lab, "run", cells.RUN, "explorer.run()", "explorer")
 
 
 def followed(lab: Lab, name: str, source: str, start: str, who: str) -> dict[str, float]:
@@ -313,13 +214,13 @@ def followed(lab: Lab, name: str, source: str, start: str, who: str) -> dict[str
 
 def large(lab: Lab, updates: int = 11) -> dict[str, float]:
     """500 x 500: displayed in a page that has a heatmap, then written anew, errors and all."""
-    book = lab.run("large", LARGE)
+    book = lab.run("large", cells.LARGE)
     lab.until("() => window.seen.versions.length")
     lab.page.wait_for_timeout(1000)
     shown, delays = [], []
     for _ in range(5):
         lab.page.evaluate("() => { window.seen.versions = []; }")
-        book.execute(LARGE_SHOWN)
+        book.execute(cells.LARGE_SHOWN)
         lab.until("() => window.seen.versions.length")
         shown.append(lab.seen("versions")[0][0] - book.value("began"))
         lab.page.wait_for_timeout(300)

@@ -1,89 +1,12 @@
-"""The drill-down of one cell: arrays first, then what the widgets are told."""
+"""The drill-down of one cell: what the widgets are told."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from explorers import sends_without_kernel
+from fake_result import ENSEMBLES, FakeResult, cell
 
-from cka_widget.engine.keys import Cell, LayerKey
-from cka_widget.widgets.cell_scores import cell_scores, particle_map, profiles, within
 from cka_widget.widgets.charts import _centred
 from cka_widget.widgets.drilldown import ASKED_FOR, DrillDown
-
-
-class FakeResult:
-    """Layers x particles of scores, as a CKAResult answers for them."""
-
-    def __init__(self, sizes, layers=("conv", "block", "fc"), odd=None, seed=0):
-        self.sizes, self.names, self.warnings, self.samples = sizes, list(layers), (), 640
-        rng = np.random.default_rng(seed)
-        self.keys = [(m, p, l) for m, n in sizes.items() for p in range(n) for l in layers]
-        depth = np.array([self.names.index(l) for _, _, l in self.keys])
-        base = (
-            0.85
-            - 0.15 * np.abs(depth[:, None] - depth)
-            + 0.01 * rng.standard_normal((len(depth),) * 2)
-        )
-        for i, (m, p, _) in enumerate(self.keys):
-            if odd == (m, p):
-                base[i, :] = base[:, i] = 0.2
-        self.table = (base + base.T) / 2
-        np.fill_diagonal(self.table, 1.0)
-
-    models = property(lambda self: tuple(self.sizes))
-
-    def layers(self, model):
-        return self.names
-
-    def n_particles(self, model):
-        return self.sizes[model]
-
-    def particles(self, a, b, *, row, col):
-        def pick(model, layer):
-            return [i for i, (m, _, l) in enumerate(self.keys) if (m, l) == (model, layer)]
-
-        return pd.DataFrame(self.table[np.ix_(pick(a, row), pick(b, col))])
-
-    def particles_along(self, a, b, *, row):
-        return np.stack([self.particles(a, b, row=row, col=col) for col in self.names], -1)
-
-    def particles_stderr(self, a, b, *, row, col):
-        return self.particles(a, b, row=row, col=col) * 0 + 0.01
-
-    def _over(self, a, b, reduce):
-        out = np.zeros((len(self.names),) * 2)
-        for r, row in enumerate(self.names):
-            for c, col in enumerate(self.names):
-                block = self.particles(a, b, row=row, col=col).to_numpy()
-                own = a == b and len(block) > 1
-                keep = ~np.eye(len(block), dtype=bool) if own else np.ones_like(block, bool)
-                out[r, c] = reduce(block[keep])
-        return pd.DataFrame(out, self.names, self.names)
-
-    def matrix(self, a, b):
-        return self._over(a, b, np.mean)
-
-    def spread(self, a, b):
-        return self._over(a, b, np.std)
-
-    def stderr(self, a, b):
-        return self.matrix(a, b) * 0 + 0.0213
-
-    def null(self, a, b):
-        return self.matrix(a, b) * 0 + 0.0123
-
-    def above_chance(self, a, b):
-        return self.matrix(a, b) > 0.5
-
-    def why(self, a, b, row, col):
-        return f"{a} {row}: never ran"
-
-
-def cell(a, row, b, col):
-    return Cell(LayerKey(a, row), LayerKey(b, col))
-
-
-ENSEMBLES = {"wide": 4, "deep <b>": 5}
 
 
 @pytest.fixture
@@ -93,97 +16,6 @@ def result():
 
 def shown(drill):
     return {name for name, p in drill._panels.items() if "cka-folded" not in p._dom_classes}
-
-
-def test_between_two_ensembles_every_pair_counts(result):
-    data = cell_scores(result, cell("wide", "block", "deep <b>", "fc"))
-    assert data.scores.shape == (4, 5)
-    assert data.pairs.sum() == 20
-    assert data.value == pytest.approx(data.scores.mean())
-    assert [(odd.axis, odd.particle) for odd in data.odd] == [("col", 3)]
-    assert data.is_odd(0, 3)
-    assert not data.is_odd(3, 0)
-
-
-@pytest.mark.parametrize(("row", "col", "pairs"), [("fc", "fc", 10), ("block", "fc", 20)])
-def test_within_one_ensemble_nobody_is_paired_with_itself(result, row, col, pairs):
-    data = cell_scores(result, cell("deep <b>", row, "deep <b>", col))
-    assert data.pairs.sum() == pairs
-    assert not data.pairs.diagonal().any()
-    assert data.value == pytest.approx(data.pair_scores.mean())
-    assert {odd.particle for odd in data.odd} == {3}
-    assert data.is_odd(3, 0)
-    assert data.is_odd(0, 3)
-
-
-def test_profiles_run_along_either_side_with_the_mean_of_each_particle(result):
-    where = cell("wide", "block", "deep <b>", "fc")
-    along_col, along_row = profiles(result, where)
-    assert (along_col.model, along_row.model) == ("deep <b>", "wide")
-    assert along_col.scores.shape == (5, 3)
-    assert along_row.scores.shape == (4, 3)
-    assert (along_col.here, along_row.here) == (2, 1)
-    block = result.particles("wide", "deep <b>", row="block", col="conv").to_numpy()
-    np.testing.assert_allclose(along_col.scores[:, 0], block.mean(0))
-    np.testing.assert_allclose(along_col.mean, along_col.scores.mean(0))
-    assert along_col.mean[2] == pytest.approx(cell_scores(result, where).value)
-
-
-@pytest.mark.parametrize(("a", "b"), [("wide", "deep <b>"), ("wide", "wide")])
-def test_profiles_leave_out_pairs_of_a_particle_with_itself(result, a, b):
-    for profile, (held, moving) in zip(
-        profiles(result, cell(a, "block", b, "fc")),
-        [((a, "block"), b), ((b, "fc"), a)],
-        strict=True,
-    ):
-        for at, layer in enumerate(result.names):
-            block = result.particles(held[0], moving, row=held[1], col=layer).to_numpy().copy()
-            if a == b:
-                np.fill_diagonal(block, np.nan)
-            np.testing.assert_allclose(profile.scores[:, at], np.nanmean(block, 0))
-            assert profile.mean[at] == pytest.approx(np.nanmean(block))
-
-
-def test_tables_of_a_pair_serve_all_its_cells(result, monkeypatch):
-    drill, asked = DrillDown(), []
-    for name in ("matrix", "stderr", "spread", "null", "above_chance"):
-        table = getattr(result, name)
-        monkeypatch.setattr(
-            result, name, lambda *names, n=name, t=table: (asked.append(n), t(*names))[1]
-        )
-    drill.show(result, cell("wide", "block", "deep <b>", "conv"))
-    assert set(asked) == {"matrix", "stderr", "spread", "null", "above_chance"}
-    asked.clear()
-    drill.show(result, cell("wide", "fc", "deep <b>", "block"))
-    assert asked == []
-    drill.show(result, cell("deep <b>", "block", "wide", "fc"))
-    assert "matrix" in asked
-    asked.clear()
-    later = FakeResult(ENSEMBLES, seed=1)
-    drill.show(later, cell("deep <b>", "block", "wide", "fc"))
-    assert asked == []
-    assert f"{later.matrix('wide', 'deep <b>').at['fc', 'block']:.3f}" in drill.header.value
-
-
-def test_within_compares_members_of_the_same_side(result):
-    groups = within(result, cell("wide", "block", "deep <b>", "fc"))
-    assert [len(group.scores) for group in groups] == [6, 10]
-    assert within(result, cell("wide", "block", "wide", "fc")) == []
-
-
-def test_map_holds_both_sides_and_puts_the_odd_one_far_away(result):
-    where = cell("wide", "block", "deep <b>", "fc")
-    plane = particle_map(result, cell_scores(result, where))
-    assert plane.coords.shape == (9, 2)
-    assert plane.split == 4
-    apart = np.linalg.norm(plane.coords - np.median(plane.coords, 0), axis=1)
-    assert apart.argmax() == 4 + 3
-
-
-def test_map_of_one_ensemble_at_one_layer_shows_each_particle_once(result):
-    plane = particle_map(result, cell_scores(result, cell("wide", "fc", "wide", "fc")))
-    assert plane.coords.shape == (4, 2)
-    assert plane.split == 4
 
 
 def test_panel_names_cell_score_pairs_and_the_odd_one_as_text_not_markup(result):
