@@ -56,7 +56,18 @@ def quickest_way(out: Tensor, x: Tensor) -> Way:
         or torch.are_deterministic_algorithms_enabled()
     ):
         return gemm
-    return _timed(blocks, m, 1 << min(d.bit_length() - 1, 14), torch.get_num_threads())
+    width = trial_width(blocks, m, d)
+    return _timed(blocks, m, width, torch.get_num_threads()) if width else halves
+
+
+def trial_width(blocks: int, m: int, d: int) -> int:
+    """Features a trial takes: a power of two, so that 16 MB and 10 ms or so are enough.
+
+    0 where the blocks are too large to try anything: three quarters of the arithmetic always
+    pay there.
+    """
+    most = min(d, 1 << 14, (1 << 22) // (blocks * m), (1 << 28) // (blocks * m * m))
+    return 1 << (most.bit_length() - 1) if most >= 64 else 0
 
 
 @functools.cache

@@ -54,3 +54,20 @@ def test_the_scale_is_applied_to_every_block() -> None:
     linear_gram_([(slice(0, 12), out)], x, alpha=0.5)
     blocks = x.view(2, 6, 300)
     torch.testing.assert_close(out, 0.5 * blocks @ blocks.mT, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 64, 65536), (256, 16, 16384), (64, 64, 16384), (1, 1024, 8192)]
+)
+def test_a_trial_is_small_beside_the_run(shape: tuple[int, int, int]) -> None:
+    blocks, m, d = shape
+    width = symmetric.trial_width(*shape)
+    assert 64 <= width <= d
+    assert 4 * blocks * m * width <= 16 << 20
+    assert 2 * blocks * m * m * width <= 1 << 29
+
+
+def test_blocks_too_large_to_try_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(symmetric, "_timed", None)
+    x, out = torch.empty(1, 4096, 256), torch.empty(1, 4096, 4096)
+    assert symmetric.quickest_way(out, x) is symmetric.halves
