@@ -33,7 +33,7 @@ from workloads import WORKLOADS, Workload, build
 
 from cka_widget.engine import gram
 from cka_widget.engine.blocks import split
-from cka_widget.engine.symmetric import WAYS
+from cka_widget.engine.symmetric import ways
 
 HEAD = ["", "forward", "Grams", "Grams alone", "half", "in the run", "its Grams", "all else"]
 
@@ -135,7 +135,7 @@ def _gram_seconds(blocks: int, m: int, d: int) -> float:
         way(out, x)
         return time.perf_counter() - start
 
-    return min(statistics.median(once(way) for _ in range(5)) for way in WAYS)
+    return min(statistics.median(once(way) for _ in range(5)) for way in ways(m))
 
 
 def _median(act: Callable[[], object], times: int = 5) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cka_widget.engine import accelerator, gram
+from cka_widget.engine import accelerator, gram, symmetric
 from cka_widget.engine.blocks import Segment, split
 from cka_widget.engine.gram import Slots
 from cka_widget.engine.kernel import Kernel
@@ -211,6 +211,13 @@ class GramStack:
     def _double(self, x: Tensor) -> Tensor:
         return x.to(self._sums_device).double()
 
+    def _pairs(self, flat: Tensor) -> Tensor:
+        """Inner products of all pairs of Grams (blocks, R, m m), float64 (blocks, R, R)."""
+        product = flat.new_empty(*flat.shape[:2], flat.shape[1])
+        with self._exact:
+            symmetric.quickest_way(product, flat)(product, flat)
+        return self._double(product)
+
     def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Products of some blocks of a segment, and every row's rho (R,)."""
         m = s.size
@@ -221,9 +228,7 @@ class GramStack:
         flat = flat.transpose(0, 1)
         if not self.kernel.unbiased:
             gram.centre_(stack)
-            with self._exact:
-                product = self._double(torch.bmm(flat, flat.mT))
-            return product * (scale / (m - 1) ** 2), scale.new_zeros(len(stack))
+            return self._pairs(flat) * (scale / (m - 1) ** 2), scale.new_zeros(len(stack))
         removed = scale.new_zeros(len(stack))
         flagged = [row for row, state in enumerate(self.rows) if state.centre_gram]
         if len(flagged) > len(self.rows) / 2:  # one call for all costs less, and changes nothing
@@ -232,8 +237,7 @@ class GramStack:
             for row in flagged:
                 removed[row] = gram.u_centre_(stack[row]).sum()
         sums = self._double(gram.off_diagonal_sums_(stack)).transpose(0, 1)
-        with self._exact:
-            product = self._double(torch.bmm(flat, flat.mT))
+        product = self._pairs(flat)
         # U-centring is a projection: <U(K), U(L)> = <K, U(L)>, and K's row sums are enough.
         cancelled = 2 * torch.bmm(sums, gram.u_shift(sums, m).mT)
         removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)

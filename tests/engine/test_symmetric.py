@@ -6,8 +6,21 @@ import torch
 from cka_widget.engine import symmetric
 from cka_widget.engine.gram import linear_gram_
 
+WAYS = symmetric.ways(64)
+NAMES = [f"{getattr(way, 'keywords', '') or way.__name__}" for way in WAYS]
 
-@pytest.mark.parametrize("way", symmetric.WAYS)
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "BLAS"])
+def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels by oneDNN, where this torch has it, and by BLAS, as where it has not."""
+    if not request.param:
+        monkeypatch.setattr(symmetric, "_times_transpose", lambda a, b: a @ b.mT)
+    elif symmetric._onednn() is None:
+        pytest.skip("this torch has no oneDNN")
+
+
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("way", WAYS, ids=NAMES)
 @pytest.mark.parametrize("shape", [(1, 64, 300), (3, 17, 512), (2, 2, 5), (1, 5, 1)])
 def test_every_way_agrees_with_float64(way: symmetric.Way, shape: tuple[int, int, int]) -> None:
     x = torch.randn(shape)
@@ -18,7 +31,8 @@ def test_every_way_agrees_with_float64(way: symmetric.Way, shape: tuple[int, int
     torch.testing.assert_close(out.double(), truth, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("way", symmetric.WAYS)
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("way", WAYS, ids=NAMES)
 def test_every_way_takes_features_that_are_not_contiguous(way: symmetric.Way) -> None:
     x = torch.randn(2, 16, 700)[:, :, 20:600]
     out = torch.empty(2, 16, 16)
@@ -30,7 +44,9 @@ def test_a_timed_choice_is_made_once_for_a_shape(monkeypatch: pytest.MonkeyPatch
     symmetric._timed.cache_clear()
     x, out = torch.randn(1, 32, 1024), torch.empty(1, 32, 32)
     first = symmetric.quickest_way(out, x)
-    monkeypatch.setattr(symmetric, "WAYS", ())  # a second trial would find nothing to choose
+    monkeypatch.setattr(
+        symmetric, "ways", lambda _: []
+    )  # a second trial would find nothing to choose
     assert symmetric.quickest_way(out, torch.randn(1, 32, 1100)) is first
 
 
@@ -67,7 +83,14 @@ def test_a_trial_is_small_beside_the_run(shape: tuple[int, int, int]) -> None:
     assert 2 * blocks * m * m * width <= 1 << 29
 
 
-def test_blocks_too_large_to_try_are_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_too_large_to_try_take_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(symmetric, "_timed", None)
-    x, out = torch.empty(1, 4096, 256), torch.empty(1, 4096, 4096)
-    assert symmetric.quickest_way(out, x) is symmetric.halves
+    x, out = torch.empty(1, 4100, 256), torch.empty(1, 4100, 4100)
+    way = symmetric.quickest_way(out, x)
+    assert way.func is symmetric.panels
+    assert way.keywords == {"width": 513}  # 8 of them: 9/16 of the arithmetic
+
+
+def test_no_way_is_tried_twice() -> None:
+    assert [way.keywords["width"] for way in symmetric.ways(16)[1:]] == [16]
+    assert [way.keywords["width"] for way in symmetric.ways(256)[1:]] == [16, 32, 64]
