@@ -11,7 +11,7 @@ from checks import largest_error, run
 from oracles import reference_compare
 from torch import Tensor, nn
 
-from cka_widget.engine import accelerator, gram
+from cka_widget.engine import accelerator, gram, symmetric
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.functional import cka
 
@@ -119,7 +119,7 @@ def test_what_has_which_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "matmul", Setting)
     spy(gram, "centred_gram_", "features")
     spy(nn.Linear, "forward", "model")
-    spy(torch, "bmm", "products of Grams")
+    spy(symmetric, "quickest_way", "products of Grams")
     run({"a": zoo.mlp()}, zoo.vectors(), precision="high")
     assert seen == {
         ("features", "high"),

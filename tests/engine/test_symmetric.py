@@ -41,7 +41,7 @@ def test_every_way_takes_features_that_are_not_contiguous(way: symmetric.Way) ->
 
 
 def test_a_timed_choice_is_made_once_for_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    symmetric._timed.cache_clear()
+    monkeypatch.setattr(symmetric, "_fastest", {})
     x, out = torch.randn(1, 32, 1024), torch.empty(1, 32, 32)
     first = symmetric.quickest_way(out, x)
     monkeypatch.setattr(
@@ -79,12 +79,11 @@ def test_a_trial_is_small_beside_the_run(shape: tuple[int, int, int]) -> None:
     blocks, m, d = shape
     width = symmetric.trial_width(*shape)
     assert 64 <= width <= d
-    assert 4 * blocks * m * width <= 16 << 20
     assert 2 * blocks * m * m * width <= 1 << 29
 
 
 def test_blocks_too_large_to_try_take_panels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(symmetric, "_timed", None)
+    monkeypatch.setattr(symmetric, "_try", None)
     x, out = torch.empty(1, 4100, 256), torch.empty(1, 4100, 4100)
     way = symmetric.quickest_way(out, x)
     assert way.func is symmetric.panels
