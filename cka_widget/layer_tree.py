@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 
@@ -85,6 +86,19 @@ class LayerTree:
     def blocks(self) -> list[str]:
         """Names of the containers that ran themselves, from the outside in."""
         return [n.name for n in self.nodes if n.name in self._parents and self._usable(n)]
+
+    @cached_property
+    def output_order(self) -> dict[str, tuple[int, int]]:
+        """Name -> rank in the order of outputs: a container gives its own after its children.
+
+        So the rows of a run of some layers stand as those of a run of everything do.
+        """
+        ranks: dict[str, tuple[int, int]] = {}
+        for at, node in enumerate(self.nodes):
+            parts = node.name.split(".")
+            for depth in range(1, len(parts) + 1):
+                ranks[".".join(parts[:depth])] = (at, -depth)
+        return ranks
 
     def by_class(self) -> dict[str, list[str]]:
         """Names of the modules that ran, by class, the most frequent class first."""

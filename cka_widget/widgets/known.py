@@ -27,12 +27,16 @@ class Run:
     adds: bool
     result: Any = None
     _places: dict[str, dict[str, int]] = field(default_factory=dict)
+    _calls: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     def places(self, model: str) -> dict[str, int]:
         """Label -> position among the model's layers; they stay as the first batch found them."""
         if model not in self._places:
             labels = self.result.layers(model) if model in self.result.models else []
             self._places[model] = {label: at for at, label in enumerate(labels)}
+            calls = self._calls.setdefault(model, {})
+            for label in labels:
+                calls.setdefault(split_call(label)[0], []).append(label)
         return self._places[model]
 
     def __contains__(self, key: LayerKey) -> bool:
@@ -45,7 +49,7 @@ class Run:
             return []
         if name in places:
             return [name]
-        calls = [label for label in places if split_call(label)[0] == name]
+        calls = self._calls[model].get(name, [])
         same = self._rows(model).aliases.get(name, alias)
         return calls or ([same] if same in places else [])
 
@@ -160,7 +164,7 @@ class Known:
         self, row_model: str, rows: Sequence[str], col_model: str, cols: Sequence[str]
     ) -> np.ndarray:
         """Number of the run that each cell is taken from, (rows, cols); -1 for none."""
-        found = np.full((len(rows), len(cols)), -1)
+        found = np.full((len(rows), len(cols)), -1, np.int16)
         for number in reversed(range(len(self.runs))):
             places = [self.runs[number].places(model) for model in (row_model, col_model)]
             here = [

@@ -14,19 +14,21 @@ from cka_widget.widgets.shown import Axis
 APART = "no run has compared these two layers"
 
 
-def legend_html(known: Known, values: np.ndarray, rows: Axis, cols: Axis, running: bool) -> str:
+def legend_html(
+    known: Known, values: np.ndarray, sources: np.ndarray, rows: Axis, cols: Axis, running: bool
+) -> str:
     """A line for each kind of cell that needs a word; "" where none does.
 
     Args:
         known: the runs behind the cells.
         values: what is shown, (rows, columns), NaN where undefined.
+        sources: number of the run that each cell is from, -1 for none, (rows, columns).
         rows: the rows' axis.
         cols: the columns' axis.
         running: whether a run is under way.
     """
-    sources = known.sources(rows.model, rows.layers, cols.model, cols.layers)
     axes = (rows,) if rows.model == cols.model else (rows, cols)
-    parted = apart(known, rows, cols)
+    parted = apart(known, sources, rows, cols)
     missing = np.logical_or.outer(*(np.isin(one.layers, one.missing) for one in (rows, cols)))
     parts = [
         _undefined(int((np.isnan(values) & ~parted & ~missing).sum()), axes),
@@ -37,10 +39,9 @@ def legend_html(known: Known, values: np.ndarray, rows: Axis, cols: Axis, runnin
     return f'<div class="cka-legend">{text}</div>' if text else ""
 
 
-def apart(known: Known, rows: Axis, cols: Axis) -> np.ndarray:
+def apart(known: Known, sources: np.ndarray, rows: Axis, cols: Axis) -> np.ndarray:
     """Cells of two computed layers that no run has together, booleans (rows, columns)."""
     there = [np.isin(one.layers, known.layers(one.model)) for one in (rows, cols)]
-    sources = known.sources(rows.model, rows.layers, cols.model, cols.layers)
     cells: np.ndarray = np.outer(*there) & (sources < 0)
     return cells
 
@@ -50,8 +51,9 @@ def _undefined(number: int, axes: Sequence[Axis]) -> str:
         return ""
     named: dict[tuple[str, str], list[str]] = {}
     for one in axes:
+        missing = set(one.missing)
         for layer, reason in zip(one.layers, one.reasons, strict=True):
-            if reason and layer not in one.missing:
+            if reason and layer not in missing:
                 named.setdefault((one.model, reason), []).append(layer)
     some = "; ".join(f"{model} {_few(x)}: {why}" for (model, why), x in named.items())
     return f"hatched: {plural(number, 'undefined cell')}" + (f" ({some})" if some else "")
@@ -70,7 +72,8 @@ def _missing(apart: int, axes: Sequence[Axis], running: bool) -> str:
 
 
 def _kept(known: Known, sources: np.ndarray) -> str:
-    runs = [(known.runs[n], int((sources == n).sum())) for n in np.unique(sources[sources >= 0])]
+    counted = [(run, int((sources == n).sum())) for n, run in enumerate(known.runs)]
+    runs = [(run, cells) for run, cells in counted if cells]
     if all(run is known.latest for run, _ in runs):
         return ""
     parts = [

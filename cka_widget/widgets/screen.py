@@ -61,6 +61,7 @@ class Screen:
             return
         axes = self._axis(known, row, layers[row]), self._axis(known, col, layers[col])
         self._values, errors = matrices(known, *axes, metric)
+        sources = known.sources(row, axes[0].layers, col, axes[1].layers)
         heatmap = views.heatmap
         with heatmap.hold_sync():
             if axes != self._axes:
@@ -73,12 +74,12 @@ class Screen:
                 heatmap.row_name, heatmap.col_name = row, col
                 heatmap.row_color, heatmap.col_color = slots[row], slots[col]
                 heatmap.height = _comfortable(len(axes[0].layers))
-            heatmap.reason = APART if apart(known, *axes).any() else ""
+            heatmap.reason = APART if apart(known, sources, *axes).any() else ""
             heatmap.value_name = VALUE_NAMES[metric]
             heatmap.auto_range = metric != "mean" or views.toolbar.range.value
             heatmap.set_data(self._values, errors)
             self.pin(selection)
-        views.legend.value = legend_html(known, self._values, *axes, state in RUNNING)
+        views.legend.value = legend_html(known, self._values, sources, *axes, state in RUNNING)
         self.draw_cell(known, pair, selection)
 
     def draw_cell(self, known: Known, pair: Sequence[str], cell: Cell | None) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import accumulate
+from operator import itemgetter
 
 import numpy as np
 
@@ -78,39 +81,25 @@ def _chosen(
             if reason := known.skipped(model, name):
                 skipped[name] = reason
     labels = [label for label in known.runs[0].places(model) if label in wanted]
-    more = [label for label in known.layers(model) if label in wanted and label not in labels]
+    others = wanted - set(labels)
+    more = [label for label in known.layers(model) if label in others]
     missing = [name for name in absent if name not in skipped]
     return in_order(labels, more + absent, tree), missing, skipped
 
 
-def run_order(tree: LayerTree) -> dict[str, tuple[int, int]]:
-    """Name -> rank in the order of outputs: a container gives its own after its children.
-
-    So the rows of a run of some layers stand as those of a run of everything do.
-    """
-    ranks: dict[str, tuple[int, int]] = {}
-    for at, node in enumerate(tree):
-        parts = node.name.split(".")
-        for depth in range(1, len(parts) + 1):
-            ranks[".".join(parts[:depth])] = (at, -depth)
-    return ranks
-
-
 def in_order(labels: Sequence[str], more: Sequence[str], tree: LayerTree) -> list[str]:
     """`labels` as they are, with each of `more` before the first that comes after it."""
-    if not more:
-        return list(labels)
-    ranks = run_order(tree)
+    ranks = tree.output_order
     last = (len(tree), 0)  # the model's own output
 
     def rank(label: str) -> tuple[int, int]:
         return ranks.get(split_call(label)[0], last)
 
-    found = list(labels)
-    for name in more:
-        later = (i for i, one in enumerate(found) if rank(one) > rank(name))
-        found.insert(next(later, len(found)), name)
-    return found
+    first = itemgetter(0)
+    # The labels need not be in the tree's order: each counts as the furthest of all up to it.
+    kept = zip(accumulate(map(rank, labels), max), labels, strict=True)
+    added = sorted(((rank(label), label) for label in more), key=first)
+    return [label for _, label in merge(kept, added, key=first)]
 
 
 def layer_info(tree: LayerTree, label: str) -> str:

@@ -17,7 +17,7 @@ from cka_widget.engine.streams import Stream
 from cka_widget.widgets.inputs import batch_for, look_at, peek, seconds_a_sample
 from cka_widget.widgets.known import Known
 from cka_widget.widgets.plan import Plan
-from cka_widget.widgets.shown import default_choice, run_order
+from cka_widget.widgets.shown import default_choice
 from cka_widget.widgets.weights import fingerprint
 
 
@@ -95,7 +95,7 @@ class Study:
         return {
             name: None
             if list(layers[name]) == self.defaults[name]
-            else sorted(layers[name], key=run_order(self.trees[name]).__getitem__)
+            else sorted(layers[name], key=self.trees[name].output_order.__getitem__)
             for name in self.names
             if layers[name]
         }

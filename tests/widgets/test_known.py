@@ -9,8 +9,11 @@ from explorers import Net, Slow, ensembles, explore, until
 from torch import nn
 
 import cka_widget as cw
+from cka_widget.engine.layers import split_call
 from cka_widget.engine.particles import as_passes
 from cka_widget.layer_tree import LayerNode, LayerTree
+from cka_widget.widgets import known as known_module
+from cka_widget.widgets import shown as shown_module
 from cka_widget.widgets.shown import in_order
 from cka_widget.widgets.weights import fingerprint
 
@@ -221,6 +224,28 @@ def test_calls_of_one_module_and_the_models_own_output_keep_their_places():
     tree = LayerTree("Net", tuple(LayerNode(name, "ReLU") for name in ("a", "b", "c")))
     found = in_order(["a", "c#1", "c#2", "(output)"], ["b"], tree)
     assert found == ["a", "b", "c#1", "c#2", "(output)"]
+
+
+def test_layers_of_a_run_in_another_order_keep_it():
+    tree = LayerTree("Net", tuple(LayerNode(name, "ReLU") for name in "abcd"))
+    assert in_order(["c", "a"], ["b", "d"], tree) == ["b", "c", "a", "d"]
+
+
+def test_a_redraw_looks_at_every_layer_a_few_times_however_many_there_are(monkeypatch):
+    looks = []
+
+    def counted(label):
+        looks.append(label)
+        return split_call(label)
+
+    net = nn.Sequential(*(nn.Sequential(nn.Linear(6, 6), nn.Tanh()) for _ in range(100)))
+    explorer = explore({"A": net}, layers={"A": [f"{i}.0" for i in range(0, 100, 10)]})
+    explorer.run(block=True)
+    for module in (known_module, shown_module):
+        monkeypatch.setattr(module, "split_call", counted)
+    explorer.layers = {"A": [node.name for node in explorer._study.trees["A"]]}
+    assert len(explorer.heatmap.row_labels) > 200
+    assert 0 < len(looks) < 20 * 300
 
 
 def weights_of(model):
