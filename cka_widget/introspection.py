@@ -18,6 +18,7 @@ from cka_widget.engine.batches import Forward, count, head, run_model, to_device
 from cka_widget.engine.capture import eager
 from cka_widget.engine.features import main_tensor
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
+from cka_widget.engine.modes import evaluating
 from cka_widget.layer_tree import LayerNode, LayerTree
 
 __all__ = ["LayerNode", "LayerTree", "introspect"]
@@ -102,7 +103,6 @@ def _torchinfo(model: nn.Module, batch: Any, forward: Forward | None) -> list[La
 
 
 def _plainly(model: nn.Module, batch: Any, forward: Forward | None) -> list[LayerInfo]:
-    model.eval()
     with torch.no_grad():
         _run(model, batch, forward)
     return []
@@ -185,20 +185,18 @@ class _Watch:
 
 @contextlib.contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
-    """Training flags, hooks and random state back to what they were; compiled code runs eagerly."""
+    """Evaluation mode, and compiled code runs eagerly; flags, hooks and random state come back."""
     modules = list(model.modules())
-    flags = [module.training for module in modules]
     # torchinfo leaves its hooks behind where it fails before the run.
     hooks = [(d, set(d)) for m in modules for d in (m._forward_hooks, m._forward_pre_hooks)]
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=sorted(d or 0 for d in devices)))
         stack.enter_context(eager())
+        stack.enter_context(evaluating([model]))
         try:
             yield
         finally:
-            for module, training in zip(modules, flags, strict=True):
-                module.training = training
             for registered, before in hooks:
                 for key in registered.keys() - before:
                     del registered[key]

@@ -30,6 +30,7 @@ ALLOWED = {
 ENGINE = {
     "keys": set(),
     "errors": set(),
+    "modes": set(),
     "sums": set(),
     "accelerator": set(),
     "symmetric": {"accelerator"},

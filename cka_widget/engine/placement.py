@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 import torch
 from torch import Tensor, nn
 
+from cka_widget.engine.errors import CompareError
+from cka_widget.engine.modes import Held, Restore, evaluating
 from cka_widget.engine.particles import Pass
+
+_moved = Held()
+# Where each model is that a run has now; None where it comes and goes.
+_places: dict[int, torch.device | None] = {}
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
@@ -26,43 +32,33 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 class Placement:
     """While entered, all submodules are in evaluation mode and all models on the device.
 
-    Flags are set and restored one by one: `train()` and `eval()` may be overridden to do more,
-    and would flip children that were frozen. Models that fill more than half of the device's
-    free memory together go there one at a time, for their own pass; stacked particles' tensors
-    too. A model already spread over several devices stays where it is.
+    Models that fill more than half of the device's free memory together go there one at a time,
+    for their own pass; stacked particles' tensors too. A model already spread over several devices
+    stays where it is.
     """
 
     def __init__(self, passes: Iterable[Pass], device: torch.device) -> None:
         self._passes = list(passes)
         self._device = device
-        self._roots = list({id(p.root): p.root for p in self._passes}.values())
-        self._flags: list[tuple[nn.Module, bool]] = []
-        self._homes: list[tuple[nn.Module, torch.device]] = []
+        self._roots = {id(p.root): p for p in self._passes}
         self._states: dict[int, dict[str, Tensor]] = {}  # of stacked particles, on the device
+        self._cleanup = ExitStack()
         self.one_at_a_time = False
 
     def __enter__(self) -> Placement:
-        modules = {m for root in self._roots for m in root.modules()}
-        self._flags = [(m, m.training) for m in modules if m.training]
-        for module, _ in self._flags:
-            module.training = False
-        self._homes = [
-            (root, home)
-            for root in self._roots
-            if (home := _home(root)) not in (None, self._device)
-        ]
+        roots = [run.root for run in self._roots.values()]
+        away = [root for root in roots if _home(root) not in (None, self._device)]
         states = [run.state for run in self._passes if run.state is not None]
-        size = sum(t.nbytes for root, _ in self._homes for t in _tensors(root))
+        size = sum(t.nbytes for root in away for t in _tensors(root))
         size += sum(t.nbytes for s in states for t in s.values() if t.device != self._device)
         self.one_at_a_time = size > _free_bytes(self._device) / 2
-        try:
+        with ExitStack() as cleanup:
+            cleanup.enter_context(evaluating(roots))
+            for run in self._roots.values():
+                self._hold(run, cleanup)
             if not self.one_at_a_time:
-                for root, _ in self._homes:
-                    root.to(self._device)
                 self._states = {id(state): self._here(state) for state in states}
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(
@@ -71,11 +67,35 @@ class Placement:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for module, training in self._flags:
-            module.training = training
-        for root, home in self._homes:
-            root.to(home)
-        self._flags, self._homes, self._states = [], [], {}
+        self._states = {}
+        self._cleanup.close()
+
+    def _hold(self, run: Pass, cleanup: ExitStack) -> None:
+        place = None if self.one_at_a_time else self._device
+        if run.root in _moved and (place is None or _places.get(id(run.root)) != place):
+            raise CompareError(
+                f'another run has model "{run.model}" on another device: wait for it, or cancel it',
+                model=run.model,
+            )
+        _moved.take(run.root, self._move)
+        cleanup.callback(_moved.leave, run.root)
+
+    def _move(self, root: nn.Module) -> Restore:
+        home = _home(root)
+        _places[id(root)] = None if self.one_at_a_time else self._device
+
+        def restore() -> None:
+            del _places[id(root)]
+            if home not in (None, self._device):
+                root.to(home)
+
+        if home not in (None, self._device) and not self.one_at_a_time:
+            try:
+                root.to(self._device)
+            except BaseException:
+                restore()
+                raise
+        return restore
 
     @contextmanager
     def on_device(self, run: Pass) -> Iterator[Pass]:
@@ -84,8 +104,8 @@ class Placement:
             state = self._states.get(id(run.state)) or self._here(run.state)
             yield Pass(run.model, run.particle, run.root, state)
             return
-        home = next((home for root, home in self._homes if root is run.root), None)
-        if home is None or not self.one_at_a_time:
+        home = _home(run.root)
+        if not self.one_at_a_time or home in (None, self._device):
             yield run
             return
         run.root.to(self._device)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from cka_widget.engine.batches import count, head, run_model, to_device
+from cka_widget.engine.modes import evaluating
 from cka_widget.introspection import introspect
 from cka_widget.layer_tree import LayerTree
 
@@ -96,7 +96,7 @@ def seconds_a_sample(
     if not count(parts[0]):
         return None
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _evaluating(root):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating([root]):
             for part in parts:  # of small models the first passes only warm up
                 start = time.perf_counter()
                 run_model(root, part, forward)
@@ -112,14 +112,3 @@ def _near(batch: Any, root: nn.Module) -> Any:
     """The batch on the model's device."""
     weights = next(root.parameters(), None)
     return batch if weights is None or weights.is_meta else to_device(batch, weights.device)
-
-
-@contextmanager
-def _evaluating(root: nn.Module) -> Iterator[None]:
-    flags = [(module, module.training) for module in root.modules()]
-    root.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import weakref
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -331,3 +332,38 @@ def test_a_progress_bar_on_request(capfd: pytest.CaptureFixture[str]) -> None:
     assert "CKA" in capfd.readouterr().err
     compare({"a": zoo.mlp()}, zoo.vectors(), progress=False)
     assert capfd.readouterr().err == ""
+
+
+class Normed(nn.Module):
+    """In training mode its dropout and batch statistics would change every score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin, self.norm, self.drop = nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.drop(self.norm(self.lin(x)))
+
+
+def test_two_runs_over_one_model_at_a_time() -> None:
+    """The first to end leaves the model in evaluation mode: the other is not done with it."""
+    model = zoo.seeded(Normed).train()
+    alone = run({"a": model}, zoo.vectors()).matrix("a", "a")
+    before = zoo.state_of(model)
+    longer, shorter = (iter_compare({"a": model}, zoo.vectors()) for _ in range(2))
+    next(longer), next(shorter)
+    shorter.close()
+    assert not model.training
+    *_, last = longer
+    np.testing.assert_array_equal(last.result.matrix("a", "a"), alone)
+    zoo.assert_same_state(before, model)
+    assert all(module.training for module in model.modules())
+
+
+def test_two_runs_on_two_devices_do_not_share_a_model() -> None:
+    model = zoo.mlp()
+    with closing(iter_compare({"a": model}, zoo.vectors(), device="cpu")) as first:
+        next(first)
+        with pytest.raises(CompareError, match=r'another run has model "a" on another device'):
+            next(iter_compare({"a": model}, zoo.vectors(), device="cpu:0"))
+    run({"a": model}, zoo.vectors(), device="cpu:0")
