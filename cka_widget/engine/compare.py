@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +67,7 @@ def iter_compare(
     max_batches: int | None = None,
     stop_at_stderr: float | None = None,
     particle_axis: int | Mapping[str, int | None] | None = None,
-) -> Iterator[Snapshot]:
+) -> Generator[Snapshot, None, None]:
     """Compare models batch by batch: yields a `Snapshot` after each, and a last one when done.
 
     Closing the generator stops the run; hooks are then gone and every submodule's training
@@ -100,7 +100,9 @@ def iter_compare(
     return _run(session, stream, stop_at_stderr)
 
 
-def _run(session: Session, stream: Stream, stop_at_stderr: float | None) -> Iterator[Snapshot]:
+def _run(
+    session: Session, stream: Stream, stop_at_stderr: float | None
+) -> Generator[Snapshot, None, None]:
     start = time.perf_counter()
 
     def snapshot(done: bool) -> Snapshot:

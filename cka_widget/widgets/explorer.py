@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,7 @@ from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.keys import Cell
 from cka_widget.widgets import picture
 from cka_widget.widgets.export import kinds
-from cka_widget.widgets.guard import serialise
+from cka_widget.widgets.guard import LOCK, serialise
 from cka_widget.widgets.known import Known
 from cka_widget.widgets.output import CellOutput, mimebundle
 from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
@@ -75,7 +74,7 @@ class CKAExplorer(widgets.VBox):
         stop_at_stderr: float | None = None,
         **options: Any,
     ) -> None:
-        self._lock = threading.RLock()
+        self._lock = LOCK
         self._study = Study(models, loader, layers, forward, options)
         self._options = {"forward": forward, **options}
         self._runner = Runner(self._publish, self._enter_state)
@@ -101,7 +100,7 @@ class CKAExplorer(widgets.VBox):
             self.layout.height = f"{height}px"
             self.add_class("cka-fixed")
         self._join()
-        self._enter_state("idle")
+        self._enter_state()
         for widget in self._views.everything():
             serialise(widget, self._lock)
 
@@ -152,16 +151,17 @@ class CKAExplorer(widgets.VBox):
         self._start(loader, latest.asked, block, self._known.go_on)
 
     def _start(self, loader: Any, layers: Any, block: bool | None, begin: Any) -> None:
-        if self.state in RUNNING:
+        if self._runner.state in RUNNING:
             raise RuntimeError("a run is under way: wait for it, or cancel it first")
         self._status = Progress()
-        goal, models = self.stop_at_stderr, {name: self._study.models[name] for name in layers}
+        models = {name: self._study.models[name] for name in layers}
 
         def iterate() -> Iterator[Snapshot]:
             weights = self._study.weights()
             with self._lock:
                 begin(weights)
-            return iter_compare(models, loader, layers=layers, stop_at_stderr=goal, **self._options)
+            # When to stop is looked up as it goes on: the goal may change meanwhile.
+            return self._known.addable(iter_compare(models, loader, layers=layers, **self._options))
 
         block = _on_colab() if block is None else block
         self._runner.start(iterate, block=block)
@@ -207,37 +207,45 @@ class CKAExplorer(widgets.VBox):
             if goal and result is not None and 0 <= result.worst_stderr() <= goal:
                 self._runner.finish()
 
-    def _enter_state(self, state: str) -> None:
+    def _enter_state(self) -> None:
         with self._lock:
+            state = self._runner.state
             self._views.heatmap.settled = state in ENDED
             if state == "done":
                 self.set_trait("progress", 1.0)
-            self.set_trait("state", state)
             self._views.header.show_state(state, self.result is not None)
             self._views.line.speak(state, self.failure)
             self._draw()
             self._show_status()
+            self.set_trait("state", state)  # the last: who observes it may start the next run
         if state in ENDED and self._known:
             self._output.leave(self._png, repr(self))
+
+    def close(self) -> None:
+        """End the run, if one is under way, and take the explorer off the page."""
+        if hasattr(self, "_runner"):
+            self.cancel()
+        super().close()
 
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
         self._screen.draw(
-            self._known, self.pair, self.layers, self.metric, self.state, self.selection
+            self._known, self.pair, self.layers, self.metric, self._runner.state, self.selection
         )
 
     def _show_status(self) -> None:
         line, worst = self._views.line, self._known.worst_error(*self.pair)
-        line.show(self.state, self._status, worst, self._study.setting(self._status.device))
+        state, setting = self._runner.state, self._study.setting(self._status.device)
+        line.show(state, self._status, worst, setting)
         line.note(getattr(self.result, "warnings", ()), self.failure)
-        self._views.pulse.tick(self.state)
+        self._views.pulse.tick(state)
 
     # joining the views by traits -----------------------------------------------------------------
     def _join(self) -> None:
         views, bar, header = self._views, self._views.toolbar, self._views.header
         for button in (header.run, views.plan_run):
             button.on_click(lambda _: self._run_clicked())
-        header.pause.on_click(lambda _: self.resume() if self.state == "paused" else self.pause())
+        header.pause.on_click(lambda _: self._pause_clicked())
         header.cancel.on_click(lambda _: self.cancel())
         header.enough.on_click(lambda _: self.finish())
         header.export.on_click(lambda _: views.menu.toggle())
@@ -264,6 +272,9 @@ class CKAExplorer(widgets.VBox):
             self.run()
         except (ValueError, RuntimeError) as error:
             self._views.line.note([str(error)])
+
+    def _pause_clicked(self) -> None:
+        (self.resume if self._runner.state == "paused" else self.pause)()
 
     def _redraw(self) -> None:
         with self._lock:
@@ -308,6 +319,11 @@ class CKAExplorer(widgets.VBox):
                 self.pair = models
             self._screen.pin(cell)
             self._screen.draw_cell(self._known, self.pair, cell)
+
+    @t.observe("hover")
+    def _point(self, change: Any) -> None:
+        with self._lock:
+            self._views.heatmap.hovered = self._screen.place(change["new"])
 
     @t.observe("layers", "pair", "metric")
     def _choose(self, change: Any) -> None:

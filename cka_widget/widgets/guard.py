@@ -1,11 +1,16 @@
-"""One lock for everybody who writes an explorer's widgets."""
+"""One lock for everybody who writes explorers' widgets."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ipywidgets as widgets
+
+# One for all explorers: traits of several may be linked, and with a lock each, two threads that
+# move two of them at once would wait for each other.
+LOCK = threading.RLock()
 
 
 def serialise(root: widgets.Widget, lock: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from cka_widget.engine.compare import Snapshot
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.layers import split_call
@@ -104,6 +106,23 @@ class Known:
         if self.latest.weights != weights:
             raise CompareError(CHANGED)
         self._coming, self._base = None, self.latest.result
+
+    def addable(self, snapshots: Generator[Snapshot, None, None]) -> Iterator[Snapshot]:
+        """The snapshots of the run under way, if they can be added to what it adds to.
+
+        Raises:
+            CompareError: they cannot, as the first of them shows.
+        """
+        base = self._base
+        with closing(snapshots):
+            for snapshot in snapshots:
+                if base is not None and snapshot.samples:
+                    try:
+                        base.merge(snapshot.result)
+                    except ValueError as error:
+                        raise CompareError(f"these data cannot be added: {error}") from error
+                    base = None
+                yield snapshot
 
     def take(self, result: Any) -> Any:
         """The result so far of the run under way; returns it with what it was added to."""

@@ -70,6 +70,7 @@ class _Job:
     apply_settings: Callable[[], Any]
     go: threading.Event = field(default_factory=threading.Event)
     stop: str | None = None
+    thread: threading.Thread | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     paused_for: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -84,14 +85,15 @@ class Runner:
 
     Args:
         publish: gets (progress, result), from one thread at a time; always once at the end.
-        changed: gets the new state.
+        changed: called after every change of `state`, from the thread that made it. Two changes may
+            overtake each other on their way there: read `state`.
         interval: least time between two publications, in seconds.
     """
 
     def __init__(
         self,
         publish: Callable[[Progress, Any], None],
-        changed: Callable[[str], None],
+        changed: Callable[[], None],
         interval: float = 0.05,
     ):
         self._publish, self._changed, self._interval = publish, changed, interval
@@ -118,13 +120,14 @@ class Runner:
             job = _Job(nullcontext if block else torch_settings.capture())
             job.go.set()
             self._job, self._state, self.failure = job, "running", None
-        self._changed("running")
+        self._changed()
         if block:
             self._drain(job, iterate, threaded=False)
         else:
-            threading.Thread(
+            job.thread = threading.Thread(
                 target=self._drain, args=(job, iterate), name="cka-run", daemon=True
-            ).start()
+            )
+            job.thread.start()
 
     def pause(self) -> None:
         """Stop before the next batch; the generator stays where it is."""
@@ -143,12 +146,23 @@ class Runner:
         self._stop("done")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the run has ended and its last state is published.
+        """Block until the run has ended, its last state is published and its thread is gone.
+
+        An interpreter that ends while a thread frees its last tensors would abort.
 
         Returns:
-            False when `timeout` (seconds) passed first.
+            False when `timeout` (seconds) passed first, or in the run's own thread.
         """
-        return self._job.ended.wait(timeout) if self._job else True
+        job = self._job
+        if job is None:
+            return True
+        if job.thread is threading.current_thread():
+            return job.ended.is_set()
+        if not job.ended.wait(timeout):
+            return False
+        if job.thread is not None:
+            job.thread.join(timeout)
+        return True
 
     def _move(self, before: str, after: str, act: Callable[[_Job], None]) -> None:
         with self._lock:
@@ -156,7 +170,7 @@ class Runner:
                 return
             self._state = after
             act(self._job)
-        self._changed(after)
+        self._changed()
 
     def _stop(self, how: str) -> None:
         with self._lock:
@@ -200,7 +214,7 @@ class Runner:
         with self._lock:
             self._state, self.failure = how, failure
         try:
-            self._changed(how)
+            self._changed()
         finally:
             job.ended.set()
         if interrupt is not None:

@@ -99,9 +99,13 @@ class Screen:
             return
         self.placing = True
         try:
-            self._views.heatmap.selected = pair_at(*self._axes, selection)
+            self._views.heatmap.selected = self.place(selection)
         finally:
             self.placing = False
+
+    def place(self, cell: Cell | None) -> list[int]:
+        """The heatmap's [row, column] of a cell; [] where it is not shown."""
+        return [] if self._axes is None else pair_at(*self._axes, cell)
 
     def cell_at(self, pair: Sequence[int]) -> Cell | None:
         """Names of the heatmap's [row, column]."""

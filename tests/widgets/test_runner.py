@@ -58,7 +58,10 @@ class Source:
 class Log:
     def __init__(self, interval=0.0, cost=0.0):
         self.published, self.states, self.cost = [], [], cost
-        self.runner = Runner(self.publish, self.states.append, interval)
+        self.runner = Runner(self.publish, self.note, interval)
+
+    def note(self):
+        self.states.append(self.runner.state)
 
     def publish(self, progress, result):
         time.sleep(self.cost)
@@ -235,7 +238,7 @@ def test_a_view_that_raises_does_not_stop_the_run(caplog):
     def publish(progress, result):
         raise ValueError("broken view")
 
-    runner = Runner(publish, lambda state: None, 0.0)
+    runner = Runner(publish, lambda: None, 0.0)
     runner.start(Source())
     assert runner.wait(5)
     assert runner.state == "done"
