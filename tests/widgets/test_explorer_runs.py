@@ -1,10 +1,16 @@
 """CKAExplorer without a page: its runs, from the first batch to the last."""
 
+import subprocess
+import sys
+import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import traitlets as t
 from explorers import Net, Slow, ensembles, explore, hidden, until
 
 import cka_widget as cw
@@ -149,3 +155,120 @@ def test_the_main_thread_stays_free_while_a_run_goes_on():
     assert explorer.state == "running"
     explorer.cancel()
     explorer.wait(10)
+
+
+# what may come between ----------------------------------------------------------------------------
+def test_no_thread_is_left_when_wait_returns():
+    """A thread that frees tensors while the interpreter ends would abort it."""
+    explorer = explore()
+    explorer.run()
+    explorer.wait(30)
+    assert not [one.name for one in threading.enumerate() if one.name.startswith("cka-")]
+    script = "from explorers import explore; e = explore(); e.run(); e.wait()"
+    tests = str(Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", script], cwd=tests, check=True, timeout=120)
+
+
+def test_a_pause_that_is_told_late_does_not_outlive_the_run():
+    explorer = explore(loader=Slow(6, 0.02))
+    tell = explorer._runner._changed
+
+    def late():
+        if explorer._runner.state == "paused":
+            explorer._runner.cancel()
+            explorer._runner.wait(10)
+        tell()
+
+    explorer._runner._changed = late
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    explorer.pause()
+    assert explorer.state == "cancelled"
+    explorer.run()
+    assert explorer.wait(10) == "done"
+
+
+def test_who_observes_the_state_may_start_the_next_run():
+    explorer, loader = explore(), Slow(100, 0.01)
+
+    def again(change):
+        if change["new"] == "done" and loader.given == 0:
+            explorer.add_data(loader)
+
+    explorer.observe(again, "state")
+    explorer.run()
+    until(lambda: loader.given)
+    assert explorer.state == "running"
+    assert hidden(explorer._views.header.run)
+    assert not hidden(explorer._views.header.pause)
+    explorer.cancel()
+    explorer.wait(10)
+
+
+def test_linked_explorers_move_together_from_two_threads():
+    first, second = explore(), explore()
+    for explorer in (first, second):
+        explorer.run(block=True)
+    for trait in ("selection", "pair", "hover"):
+        t.link((first, trait), (second, trait))
+    cells = [cw.Cell(cw.LayerKey(m, "head"), cw.LayerKey(n, "head")) for m, n in ("AB", "AA", "BB")]
+
+    def by_code():
+        for at in range(300):
+            with suppress(t.TraitError):  # the other thread moved it meanwhile
+                first.selection = cells[at % 3]
+
+    def by_page():
+        for at in range(300):
+            with suppress(t.TraitError):
+                second.heatmap.set_state({"selected": [at % 2, at % 3]})
+
+    threads = [threading.Thread(target=move, daemon=True) for move in (by_code, by_page)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "they wait for each other"
+    first.selection = cells[1]
+    assert second.selection == cells[1]
+    assert second.pair == ("A", "A")
+    first.hover = cells[1]
+    assert second.heatmap.hovered == second.heatmap.selected != []
+    first.hover = None
+    assert second.heatmap.hovered == []
+
+
+def test_data_that_cannot_be_added_fail_the_run_and_lose_nothing():
+    """The net leaves out its head for wider inputs, so that the new result has other rows."""
+
+    class Varied(Net):
+        def forward(self, x):
+            y = self.body(x)
+            return y if x[0, 0] > 50 else self.head(torch.tanh(y))
+
+    explorer = explore({"A": Varied(seed=0), "B": Net(seed=1)})
+    explorer.run(block=True)
+    before = explorer.result
+    explorer.add_data([torch.randn(32, 6) + 100 for _ in range(3)])
+    assert explorer.wait(30) == "failed"
+    assert "these data cannot be added: merge needs the same" in explorer.failure.sentence
+    assert explorer.result.samples == before.samples
+
+
+def test_a_goal_may_be_given_up_while_the_run_goes_on():
+    loader = Slow(40, 0.01)
+    explorer = explore(loader=loader, stop_at_stderr=1e-6)
+    explorer.run()
+    until(lambda: explorer.result is not None)
+    explorer.stop_at_stderr = None
+    assert explorer.wait(30) == "done"
+    assert explorer.result.batches == 40
+
+
+def test_closing_ends_the_run():
+    loader = Slow(500, 0.01)
+    explorer = explore(loader=loader)
+    explorer.run()
+    explorer.close()
+    assert explorer.wait(10) == "cancelled"
+    assert loader.given < 500
