@@ -64,7 +64,8 @@ def introspect(model: nn.Module, batch: Any = None, *, forward: Forward | None =
             except Exception as error:  # whatever a model's code can raise
                 failure = error
                 continue
-            return LayerTree(class_name, _registered(model, watch.facts(infos)), ran=True)
+            nodes = _registered(model, watch.facts(infos))
+            return LayerTree(class_name, nodes, ran=True, distinct=watch.distinct)
     nodes = _registered(model, watch.facts([]))
     sentence = _sentence(class_name, watch.running, failure)
     return LayerTree(class_name, nodes, error=sentence)
@@ -119,21 +120,25 @@ class _Watch:
     """Hooks that note calls and shapes, and which outputs a container hands on untouched."""
 
     def __init__(self, model: nn.Module) -> None:
+        self.root = model
         self.names = {module: name for name, module in _named(model).items()}
         self.calls: dict[str, int] = {}
         self.shapes: dict[str, tuple[int, ...] | None] = {}
         self.aliases: dict[tuple[str, int], str] = {}
         self.running: list[str] = []
+        self.distinct = 0
         self._live: dict[int, list[_Output]] = {}
         self._handles: list[Any] = []
 
     def __enter__(self) -> _Watch:
         for store in (self.calls, self.shapes, self.aliases, self.running, self._live):
             store.clear()
+        self.distinct = 0
         for module in self.names:
             # Unbound: a scripted child refuses the method, yet runs the hook.
             self._handles.append(nn.Module.register_forward_pre_hook(module, self._before))
             self._handles.append(nn.Module.register_forward_hook(module, self._after))
+        self._handles.append(nn.Module.register_forward_hook(self.root, self._last))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -153,13 +158,23 @@ class _Watch:
         self.shapes[name] = None if tensor is None else _without_batch(module, tensor)
         if tensor is None:
             return
-        same = self._live.setdefault(id(tensor), [])
-        # An id is reused once its tensor is gone, so the reference must still be alive.
-        same[:] = [o for o in same if o.tensor() is tensor and o.version == tensor._version]
+        same = self._same(tensor)
+        self.distinct += not same
         for inner in same:
             if inner.name.startswith(f"{name}."):
                 self.aliases[inner.name, inner.call] = name
         same.append(_Output(weakref.ref(tensor), tensor._version, name, call))
+
+    def _last(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        tensor = main_tensor(output)
+        self.distinct += tensor is not None and not self._same(tensor)
+
+    def _same(self, tensor: Tensor) -> list[_Output]:
+        """Earlier outputs that are this very tensor, unchanged since."""
+        same = self._live.setdefault(id(tensor), [])
+        # An id is reused once its tensor is gone, so the reference must still be alive.
+        same[:] = [o for o in same if o.tensor() is tensor and o.version == tensor._version]
+        return same
 
     def facts(self, infos: Sequence[LayerInfo]) -> dict[str, dict[str, Any]]:
         """Fields of `LayerNode` by name, as torchinfo counted them or, without it, as seen here."""

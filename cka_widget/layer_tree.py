@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -50,12 +51,15 @@ class LayerTree:
         nodes: one `LayerNode` a module; a module under two names has the first.
         ran: whether the model ran to its end; if not, `calls == 0` says nothing.
         error: one sentence that says why it did not run, or None.
+        distinct: number of outputs, the model's own among them, that none before it was; None
+            where the model did not run.
     """
 
     class_name: str
     nodes: tuple[LayerNode, ...]
     ran: bool = False
     error: str | None = None
+    distinct: int | None = None
     _by_name: dict[str, LayerNode] = field(init=False, repr=False, compare=False)
     _parents: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -99,6 +103,11 @@ class LayerTree:
             for depth in range(1, len(parts) + 1):
                 ranks[".".join(parts[:depth])] = (at, -depth)
         return ranks
+
+    def features(self, names: Iterable[str]) -> int:
+        """Numbers a sample in the outputs of all calls of some modules."""
+        nodes = [self[name] for name in names]
+        return sum(node.calls * math.prod(node.output_shape or (0,)) for node in nodes)
 
     def by_class(self) -> dict[str, list[str]]:
         """Names of the modules that ran, by class, the most frequent class first."""

@@ -11,6 +11,7 @@ import torch
 import zoo
 from torch import nn
 
+from cka_widget.engine.compare import compare
 from cka_widget.introspection import introspect
 
 VECTOR = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
@@ -282,3 +283,27 @@ def test_two_thousand_modules_and_deep_nests_are_quick() -> None:
     assert sum(n.calls for n in introspect(zoo.WideFlat(2000), torch.randn(4, 4))) == 2000
     assert introspect(zoo.Deep(100), VECTOR)[".".join(["nest", *["0"] * 100])].calls == 1
     assert time.process_time() - start < 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "batch"),
+    [
+        (zoo.mlp, VECTOR),
+        (zoo.InPlaceChain, VECTOR),
+        (zoo.CalledTwice, VECTOR),
+        (zoo.SharedModule, VECTOR),
+        (zoo.Nested, VECTOR),
+        (zoo.resnet18, IMAGE),
+        (zoo.encoder, SEQUENCE),
+        (zoo.ModelOutputOut, VECTOR),
+    ],
+)
+def test_distinct_outputs_are_the_rows_of_a_run_of_everything(make, batch) -> None:
+    model = make()
+    distinct = introspect(model, batch).distinct
+    result = compare({"m": model}, [batch], device="cpu", progress=False)
+    assert distinct == len(result.layers("m"))
+
+
+def test_a_model_that_did_not_run_has_no_number_of_outputs() -> None:
+    assert introspect(zoo.mlp()).distinct is None

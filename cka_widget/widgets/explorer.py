@@ -199,7 +199,7 @@ class CKAExplorer(widgets.VBox):
             self._status = replace(progress, before=self._known.before)
             self.set_trait("progress", progress.fraction or 0.0)
             if result is not None:
-                result = self._known.take(result)
+                result = self._known.take(result, progress.rate)
                 self.set_trait("result", result)
                 self._draw()
             self._show_status()

@@ -26,9 +26,9 @@ class Header(widgets.HBox):
         self.goal = widgets.Dropdown(description="run until", options=[("the end", 0.0)])
         self.offer_goal(None)
         self.export = _button("Export ▾", "Save the picture, the numbers or the page")
-        buttons = widgets.HBox(
-            [self.goal, self.run, self.pause, self.cancel, self.enough, self.export]
-        )
+        self.cost = widgets.HTML()
+        self.cost.add_class("cka-cost")
+        buttons = widgets.HBox([self.goal, self.cost, self.run, *self.steering, self.export])
         buttons.add_class("cka-buttons")
         super().__init__([self.title, buttons])
         self.add_class("cka-header")

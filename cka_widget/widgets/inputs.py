@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -100,12 +102,25 @@ def seconds_a_sample(
             for part in parts:  # of small models the first passes only warm up
                 start = time.perf_counter()
                 run_model(root, part, forward)
+                if torch.cuda.is_initialized():  # kernels run on after the call
+                    torch.cuda.synchronize()
                 seconds = time.perf_counter() - start
                 if seconds > WORTH:
                     break
             return seconds / (count(part) or 1)
     except Exception:  # introspection has told already what is wrong
         return None
+
+
+@cache
+def operations_a_second() -> float:
+    """Multiplications and additions of a product of matrices on this machine's processor."""
+    x, best = torch.ones(128, 4096), math.inf
+    for _ in range(3):  # the first one wakes the library up
+        start = time.perf_counter()
+        torch.mm(x, x.T)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 128 * x.numel() / best
 
 
 def _near(batch: Any, root: nn.Module) -> Any:

@@ -22,12 +22,16 @@ CHANGED = (
 
 @dataclass
 class Run:
-    """One run: what was asked for, the weights it saw, and its result so far."""
+    """One run: what was asked for, the weights it saw, and its result so far.
+
+    `rate` are its samples a second, None while they are not known.
+    """
 
     asked: Mapping[str, Any]
     weights: Any
     adds: bool
     result: Any = None
+    rate: float | None = None
     _places: dict[str, dict[str, int]] = field(default_factory=dict)
     _calls: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
@@ -59,6 +63,11 @@ class Run:
         """Why the run has no row for a module that it was asked for."""
         reason: str | None = self._rows(model).skipped.get(name) if self.places(model) else None
         return reason
+
+    def rows(self, model: str) -> int:
+        """Rows on screen of what was asked for: those there are, and those it gives none of."""
+        asked = self.asked.get(model) or ()
+        return len(self.places(model)) + sum(bool(self.skipped(model, name)) for name in asked)
 
     def covers(self, other: Run) -> bool:
         """Every row of the other run is one of this run's too."""
@@ -124,7 +133,7 @@ class Known:
                     base = None
                 yield snapshot
 
-    def take(self, result: Any) -> Any:
+    def take(self, result: Any, rate: float | None = None) -> Any:
         """The result so far of the run under way; returns it with what it was added to."""
         if self._coming is not None:
             if self.latest is not None and self.latest.weights != self._coming.weights:
@@ -132,6 +141,7 @@ class Known:
             self.latest, self._coming = self._coming, None
         run = self.latest
         assert run is not None
+        run.rate = rate or run.rate
         run.result = result = result if self._base is None else self._base.merge(result)
         others = [one for one in self.runs if one is not run]
         at = 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
 from cka_widget.engine.budget import bytes_needed
-from cka_widget.widgets.format import count, duration, memory, plural
+from cka_widget.widgets.format import count, duration, memory, plural, tag
 
-OVERHEAD = 1.4
-"""Time of a comparison over that of its forward passes, small models on a CPU."""
+STEP = 2e-4
+"""Seconds that a row takes of every batch beside the arithmetic, on a CPU."""
 
 WORDS = {
     "idle": (
@@ -29,15 +29,43 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Rows and columns of the heatmap, samples, memory (bytes), time (seconds, or None)."""
+class Costs:
+    """What does not depend on the chosen layers; None for what is not known.
 
-    layers: Mapping[str, int]
-    particles: Mapping[str, int]
+    Attributes:
+        samples: of all batches.
+        batch: samples of one.
+        block: `hsic_batch_size`; None is the whole batch.
+        forward: seconds of one sample's passes through all particles, measured.
+        speed: multiplications and additions of a matrix product in a second, measured.
+        elsewhere: whether the run will be on another, faster device than what was measured.
+    """
+
     samples: int | None
     batch: int | None
     block: int | None
-    seconds_a_sample: float | None
+    forward: float | None
+    speed: float
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run of some layers.
+
+    Attributes:
+        layers: rows that the heatmap will show of each model; a module gives one a call.
+        particles: of each model.
+        features: numbers a sample in the outputs of all rows together.
+        costs: the rest.
+        rate: samples a second of a run of the same layers, None before there was one.
+    """
+
+    layers: Mapping[str, int]
+    particles: Mapping[str, int]
+    features: int
+    costs: Costs
+    rate: float | None = None
 
     @property
     def rows(self) -> int:
@@ -46,20 +74,32 @@ class Plan:
 
     @property
     def memory(self) -> float | None:
-        """Of the Grams of one batch and the sums of all pairs of rows."""
-        return None if self.batch is None else bytes_needed(self.rows, self.batch, self.block)
+        """Bytes of the Grams of one batch and the sums of all pairs of rows."""
+        batch = self.costs.batch
+        return None if batch is None else bytes_needed(self.rows, batch, self.costs.block)
 
     @property
     def seconds(self) -> float | None:
-        """Expected time, by a few forward passes made beforehand."""
-        if self.samples is None or self.seconds_a_sample is None:
+        """Expected time, by an earlier run or by a few forward passes and products.
+
+        A block of m samples takes 2 m^2 operations a feature for its Grams and m^2 a pair of rows
+        for their products.
+        """
+        samples, batch, forward = self.costs.samples, self.costs.batch, self.costs.forward
+        if samples is None:
             return None
-        return OVERHEAD * self.samples * self.seconds_a_sample
+        if self.rate:
+            return samples / self.rate
+        if batch is None or forward is None:
+            return None
+        block = min(self.costs.block or batch, batch)
+        operations = block * (2 * self.features + self.rows**2)
+        return samples * (forward + operations / self.costs.speed + self.rows * STEP / batch)
 
 
 def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -> str:
     """The sentence and the figures that stand in the heatmap's place before the first result."""
-    names = [row_model] if row_model == col_model else [row_model, col_model]
+    names = list(dict.fromkeys((row_model, col_model)))
     if not all(plan.layers.get(name) for name in names):
         return (
             '<div class="cka-plan"><h3>Choose some layers</h3>'
@@ -67,22 +107,32 @@ def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -
         )
     said = [escape(name) for name in names]
     against = f"{said[0]} against {'itself' if len(said) == 1 else said[1]}"
-    facts = [
-        (
-            "heatmap",
-            f"{count(plan.layers[row_model])} rows × {count(plan.layers[col_model])} columns",
-        )
-    ]
-    particles = [plan.particles[name] for name in names]
-    if max(particles) > 1:
-        facts.append(("particles", " and ".join(count(n) for n in particles)))
-    if plan.samples is not None:
-        facts.append(("data", plural(plan.samples, "sample")))
-    if plan.memory is not None:
-        facts.append(("memory", f"about {memory(plan.memory)}"))
-    if plan.seconds is not None:
-        facts.append(("time", f"about {duration(plan.seconds)}"))
+    facts = _facts(plan, row_model, col_model)
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
     title, text = WORDS.get(state, WORDS["idle"])
     text = text.format(against=against, models=" and ".join(said))
     return f'<div class="cka-plan"><h3>{title}</h3><div>{text}</div><dl>{rows}</dl></div>'
+
+
+def cost_html(plan: Plan, row_model: str, col_model: str) -> str:
+    """The figures in one line, for beside the Run button; "" where a model has no layer ticked."""
+    if not all(plan.layers.get(name) for name in (row_model, col_model)):
+        return ""
+    facts = dict(_facts(plan, row_model, col_model))
+    text = " · ".join(facts[name] for name in ("heatmap", "memory", "time") if name in facts)
+    return tag("span", text, class_="cka-muted", title="what a run of the ticked layers takes")
+
+
+def _facts(plan: Plan, row_model: str, col_model: str) -> Iterator[tuple[str, str]]:
+    rows, cols = plan.layers[row_model], plan.layers[col_model]
+    yield "heatmap", f"{plural(rows, 'row')} × {plural(cols, 'column')}"
+    particles = [plan.particles[name] for name in dict.fromkeys((row_model, col_model))]
+    if max(particles) > 1:
+        yield "particles", " and ".join(map(count, particles))
+    if plan.costs.samples is not None:
+        yield "data", plural(plan.costs.samples, "sample")
+    if plan.memory is not None:
+        yield "memory", f"about {memory(plan.memory)}"
+    if plan.seconds is not None:
+        bound = plan.costs.elsewhere and not plan.rate
+        yield "time", f"{'at most' if bound else 'about'} {duration(plan.seconds)}"

@@ -12,7 +12,7 @@ from cka_widget.widgets import picture
 from cka_widget.widgets.drilldown import UNKNOWN, WAITING
 from cka_widget.widgets.known import Known
 from cka_widget.widgets.legend import APART, apart, legend_html
-from cka_widget.widgets.plan import plan_html
+from cka_widget.widgets.plan import cost_html, plan_html
 from cka_widget.widgets.runner import RUNNING
 from cka_widget.widgets.shown import VALUE_NAMES, Axis, axis, cell_at, matrices, pair_at
 from cka_widget.widgets.study import Study
@@ -55,8 +55,11 @@ class Screen:
         views.show_empty(not known, state in RUNNING)
         if state != "idle":
             views.prepare(row, col)
+        plan = self._study.plan(layers, known)
+        resting = known and state not in RUNNING
+        views.header.cost.value = cost_html(plan, row, col) if resting else ""
         if not known:
-            views.plan.value = plan_html(self._study.plan(layers), row, col, state)
+            views.plan.value = plan_html(plan, row, col, state)
             views.drill.clear(WAITING)
             return
         axes = self._axis(known, row, layers[row]), self._axis(known, col, layers[col])

@@ -14,9 +14,15 @@ from cka_widget.engine.layers import OUTPUT, choose, layers_of, split_call
 from cka_widget.engine.particles import as_passes
 from cka_widget.engine.placement import pick_device
 from cka_widget.engine.streams import Stream
-from cka_widget.widgets.inputs import batch_for, look_at, peek, seconds_a_sample
+from cka_widget.widgets.inputs import (
+    batch_for,
+    look_at,
+    operations_a_second,
+    peek,
+    seconds_a_sample,
+)
 from cka_widget.widgets.known import Known
-from cka_widget.widgets.plan import Plan
+from cka_widget.widgets.plan import Costs, Plan
 from cka_widget.widgets.shown import default_choice
 from cka_widget.widgets.weights import fingerprint
 
@@ -68,7 +74,7 @@ class Study:
 
     def _look_at_costs(
         self, roots: Mapping[str, Any], first: Any, forward: Any, options: Mapping[str, Any]
-    ) -> tuple[int | None, int | None, int | None, float | None]:
+    ) -> Costs:
         samples = None
         if isinstance(self.loader, Mapping) or hasattr(self.loader, "__len__"):
             samples = Stream(self.loader, self.names, options.get("max_batches")).total_samples
@@ -79,16 +85,34 @@ class Study:
             times.append(None if one is None else one * self.particles[name])
         known = [one for one in times if one is not None]
         size = count(batch_for(first, self.names[0]))
-        return (
+        return Costs(
             samples,
             getattr(self.loader, "batch_size", None) or size,
             options.get("hsic_batch_size"),
             sum(known) if len(known) == len(times) else None,
+            operations_a_second(),
+            pick_device(options.get("device")).type != "cpu",
         )
 
-    def plan(self, layers: Mapping[str, Sequence[str]]) -> Plan:
-        """What a run over these layers would cost."""
-        return Plan({k: len(v) for k, v in layers.items()}, self.particles, *self._costs)
+    def plan(self, layers: Mapping[str, Sequence[str]], known: Known) -> Plan:
+        """What a run of these layers would cost; an earlier one of the same layers tells best."""
+        asked = self.request(layers)
+        run = next((run for run in known.runs if run.asked == asked), None)
+        rows = {name: self._rows(name, ticked) for name, ticked in layers.items()}
+        features = sum(
+            self.particles[name] * self.trees[name].features(ticked)
+            for name, ticked in layers.items()
+        )
+        if run is None:
+            return Plan(rows, self.particles, features, self._costs)
+        rows |= {name: run.rows(name) for name in asked}
+        return Plan(rows, self.particles, features, self._costs, run.rate)
+
+    def _rows(self, name: str, ticked: Sequence[str]) -> int:
+        tree = self.trees[name]
+        if list(ticked) == self.defaults[name] and tree.distinct is not None:
+            return tree.distinct
+        return sum(max(tree[layer].calls, 1) for layer in ticked)
 
     def request(self, layers: Mapping[str, Sequence[str]]) -> dict[str, list[str] | None]:
         """The engine's `layers=`: None where its own default is meant; unticked models left out."""
