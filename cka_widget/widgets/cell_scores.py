@@ -154,7 +154,7 @@ def cell_scores(result: Any, cell: Cell, tables: Tables | None = None) -> CellSc
     tables = tables or Tables(result, *names)
     at = tables.at(cell)
     scores = _particles(result, row, col)
-    errors = result.particles_stderr(*names, row=row.layer, col=col.layer).to_numpy(float)
+    errors = _errors(result, row, col)
     same = row.model == col.model
     value = float(tables.mean[at])
     # In one ensemble at two layers, (i, j) and (j, i) are different pairs, (i, i) is none.
@@ -186,6 +186,12 @@ def _chance(tables: Tables, at: tuple[int, int]) -> Chance | None:
 
 def _particles(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
     return result.particles(row.model, col.model, row=row.layer, col=col.layer).to_numpy(float)
+
+
+def _errors(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
+    frame = result.particles_stderr(row.model, col.model, row=row.layer, col=col.layer)
+    errors: np.ndarray = frame.to_numpy(float)
+    return errors
 
 
 def profiles(result: Any, cell: Cell, tables: Tables | None = None) -> tuple[Profile, Profile]:
@@ -226,6 +232,8 @@ class Within:
 
     key: LayerKey
     scores: np.ndarray
+    odd: np.ndarray
+    """Which of them involve a particle that stands out in its own ensemble."""
 
 
 def within(result: Any, cell: Cell) -> list[Within]:
@@ -235,9 +243,11 @@ def within(result: Any, cell: Cell) -> list[Within]:
     found = []
     for key in cell:
         if result.n_particles(key.model) > 1:
-            block = _particles(result, key, key)
-            scores = block[pair_mask(block.shape, True)]
-            found.append(Within(key, scores[np.isfinite(scores)]))
+            block, errors = _particles(result, key, key), _errors(result, key, key)
+            rows, cols = np.nonzero(pair_mask(block.shape, True) & np.isfinite(block))
+            apart = [odd.particle for odd in odd_ones_out(block, same=True, stderr=errors)]
+            odd = np.isin(rows, apart) | np.isin(cols, apart)
+            found.append(Within(key, block[rows, cols], odd))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import east_asian_width
 
 import bqplot as bq
 import numpy as np
@@ -13,6 +14,12 @@ from cka_widget.widgets.format import shorten
 from cka_widget.widgets.style import color
 
 NOTHING = np.zeros(1)
+NAMES = 92
+"""Room (pixels) for the names of lanes; bqplot hears of margins only once."""
+GAP = 8
+"""Pixels between a name and its chart."""
+LETTERS = 11
+"""Size of names in pixels."""
 
 
 def _figure(marks: list, axes: list, height: int, left: int, bottom: int = 24) -> bq.Figure:
@@ -42,6 +49,24 @@ def _set(mark: bq.Mark, **values: object) -> None:
     with mark.hold_sync():
         for name, value in values.items():
             setattr(mark, name, value)
+
+
+def _words(scales: dict[str, bq.Scale], **options: object) -> bq.Label:
+    """A mark of names as text, in the charts' small type."""
+    return bq.Label(
+        x=NOTHING, y=NOTHING, text=[""], scales=scales, default_size=LETTERS,
+        font_weight="normal", apply_clip=False, **options,
+    )  # fmt: skip
+
+
+def _fit(name: str) -> str:
+    """A lane's name, cut in the middle until it fits by the usual widths of letters."""
+    for limit in range(len(name), 1, -1):
+        cut = shorten(name, limit)
+        wide = sum(1 if east_asian_width(c) in "WF" or c in "mwMW@%" else 0.65 for c in cut)
+        if wide * LETTERS <= NAMES - GAP:
+            return cut
+    return name
 
 
 def _dots(mark: bq.Mark, x: np.ndarray, y: np.ndarray, **values: object) -> None:
@@ -86,13 +111,13 @@ class PairScores:
         self.mean = bq.Lines(
             x=[0, 0], y=[0, 0], scales=scales, colors=[color("text")], stroke_width=1.6
         )
+        self.names = _words(scales, align="end", x_offset=-GAP)
+        self._named: tuple[float, list[str], list[str]] | None = None
         self.x_axis = bq.Axis(
             scale=self.x, tick_format=".2f", grid_lines="none", color=color("line")
         )
-        self.y_axis = _vertical(self.y, grid_lines="none", tick_values=[], tick_labels={})
-        self.figure = _figure(
-            [self.mean, *self.inner, self.pairs, self.odd], [self.x_axis, self.y_axis], 104, 78
-        )
+        marks = [self.mean, *self.inner, self.pairs, self.odd, self.names]
+        self.figure = _figure(marks, [self.x_axis], 104, NAMES)
 
     def stretch(self, lanes: int) -> None:
         """Make room for so many lanes; bqplot takes 0.3 s to follow, so do it ahead of `update`."""
@@ -108,23 +133,31 @@ class PairScores:
         lanes = 1 + len(inner)
         # The row's particle gives the height within the lane: a column of dots is one partner.
         heights = lanes - 0.85 + 0.7 * (1 - (rows + 0.5) / len(data.scores))
-        _dots(self.pairs, values[~odd], heights[~odd])
-        _dots(self.odd, values[odd], heights[odd])
-        ticks = {lanes - 0.5: "between" if inner else "pairs"}
+        _dots(self.pairs, values[~odd], heights[~odd],
+              colors=[color(slots[0] if data.one_ensemble else "a")])  # fmt: skip
+        odd_x, odd_y = [values[odd]], [heights[odd]]
+        names, tints = ["between" if inner else "pairs"], [color("muted")]
         for lane, mark in enumerate(self.inner):
-            group = inner[lane] if lane < len(inner) else None
-            scores = group.scores if group else np.zeros(0)
-            at = lanes - 2 - lane
-            spread = at + 0.15 + 0.7 * ((0.5 + 0.618 * np.arange(len(scores))) % 1)
-            _dots(mark, scores, spread)
-            if group:
-                mark.colors = [color(slots[0] if group.key == data.cell.row else slots[1])]
-                ticks[at + 0.5] = shorten(group.key.model, 12)
+            if lane >= len(inner):
+                mark.visible = False
+                continue
+            group, count = inner[lane], len(inner[lane].scores)
+            tint = color(slots[0] if group.key == data.cell.row else slots[1])
+            spread = lanes - 1.85 - lane + 0.7 * ((0.5 + 0.618 * np.arange(count)) % 1)
+            _dots(mark, group.scores[~group.odd], spread[~group.odd], colors=[tint])
+            odd_x.append(group.scores[group.odd])
+            odd_y.append(spread[group.odd])
+            names.append(_fit(group.key.model))
+            tints.append(tint)
+        _dots(self.odd, np.concatenate(odd_x), np.concatenate(odd_y))
         low, high = _reach(values, *(group.scores for group in inner))
         _set(self.x, min=low, max=high)
         self.x_axis.tick_values = [low, 0.25, 0.5, 0.75, 1.0] if low == 0 else [low, 0.0, 0.5, 1.0]
         self.y.max = float(lanes)
-        _ticks(self.y_axis, {f"{at:g}": text for at, text in ticks.items()})
+        if (low, names, tints) != self._named:
+            self._named = low, names, tints
+            middles = lanes - 0.5 - np.arange(lanes)
+            _dots(self.names, np.full(lanes, low), middles, text=names, colors=tints)
         _set(self.mean, x=[data.value] * 2, y=[lanes - 1.0, lanes - 0.02])
         self.stretch(lanes)
 
@@ -148,20 +181,21 @@ class DepthProfile:
         self.here = bq.Scatter(
             x=NOTHING, y=NOTHING, scales=scales, colors=[color("pick")], default_size=56
         )
+        self.name = _words(scales, colors=[color("odd")])
         self.x_axis = bq.Axis(scale=self.x, grid_lines="none", color=color("line"))
         self.x_axis.tick_style = {"font-size": "11px"}
         self.y_axis = _vertical(
             self.y, tick_values=[0, 0.5, 1], tick_format=".1f", grid_color=color("line")
         )
         self.figure = _figure(
-            [self.band, self.each, self.mean, self.odd, self.here],
+            [self.band, self.each, self.mean, self.odd, self.here, self.name],
             [self.x_axis, self.y_axis],
             150,
             30,
         )
 
-    def update(self, profile: Profile, odd: Sequence[int], slot: str) -> None:
-        """Draw one profile; `odd` are the particles of this axis that stand out."""
+    def update(self, profile: Profile, odd: Sequence[int], slot: str, name: str) -> None:
+        """Draw one profile; `odd` are the particles that stand out, of the model called `name`."""
         steps = np.arange(len(profile.layers), dtype=float)
         if len(steps) == 1:  # a line needs two points
             steps = np.array([0.0, 1.0])
@@ -184,6 +218,20 @@ class DepthProfile:
         _set(self.x, min=0.0, max=last)
         ends = {"0": shorten(profile.layers[0], 16), f"{last:.0f}": shorten(profile.layers[-1], 16)}
         _ticks(self.x_axis, ends)
+        self._name_odd(profile, odd, f"{name} #{odd[0]}" if odd else "", high - low)
+
+    def _name_odd(self, profile: Profile, odd: Sequence[int], name: str, span: float) -> None:
+        """Put the first odd particle's name beside its curve, where that has fallen furthest."""
+        fall = profile.mean - profile.scores[odd[0]] if odd else np.zeros(0)
+        if not np.isfinite(fall).any():
+            self.name.visible = False
+            return
+        at = int(np.nanargmax(fall))
+        curve = profile.scores[odd[0], at]
+        room = curve - self.y.min > 0.2 * span
+        place = curve + (-0.11 if room else 0.11) * span
+        align = ("start", "middle", "end")[min(3 * at // (len(fall) - 1), 2)]
+        _dots(self.name, np.array([float(at)]), np.array([place]), text=[name], align=align)
 
 
 class ParticlePlane:

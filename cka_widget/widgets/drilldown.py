@@ -11,6 +11,7 @@ import numpy as np
 from cka_widget.engine.keys import Cell
 from cka_widget.widgets.cell_scores import (
     CellScores,
+    Profile,
     Tables,
     cell_scores,
     particle_map,
@@ -22,6 +23,8 @@ from cka_widget.widgets.heatmap import Heatmap
 from cka_widget.widgets.particle_stats import similarity_order
 
 MAX_TABLE = 400
+FEWEST = 3
+"""Particles of one side from which an order says something."""
 NOTHING = (
     '<div class="cka-nothing"><b>No cell selected</b><span>Click a cell of the heatmap, or '
     "move with the arrow keys, to see what lies behind its score.</span></div>"
@@ -113,7 +116,6 @@ class DrillDown(widgets.VBox):
         inner = within(result, cell)
         self.prepare(0 if data.single else 1 + len(inner))
         self._shown = (data, cell, slots)
-        self.header.value = _header(data, slots)
         odd_rows, odd_cols = _odd(data)
         shown = set() if data.single else {"matrix", "pairs", "table"}
         if not data.single:
@@ -122,6 +124,7 @@ class DrillDown(widgets.VBox):
             self.titles["pairs"].value = _title("pair scores")
             self.charts["pairs"].update(data, inner, slots)
         along_col, along_row = profiles(result, cell, self._tables)
+        self.header.value = _header(data, slots) + _in_words(data, along_col, along_row)
         if np.isfinite(along_col.mean).any():
             shown.add("col")
         if cell.row != cell.col and np.isfinite(along_row.mean).any():
@@ -130,8 +133,9 @@ class DrillDown(widgets.VBox):
         self.titles["row"].value = _title(
             f"along {along_row.model}'s depth" + (", the other way" if data.one_ensemble else "")
         )
-        self.charts["col"].update(along_col, odd_cols, slots[1])
-        self.charts["row"].update(along_row, odd_rows, slots[0])
+        row, col = _short_names(cell)
+        self.charts["col"].update(along_col, odd_cols, slots[1], col)
+        self.charts["row"].update(along_row, odd_rows, slots[0], row)
         plane = None if data.single else particle_map(result, data)
         if plane is not None:
             shown.add("plane")
@@ -153,7 +157,9 @@ class DrillDown(widgets.VBox):
         data, cell, slots = self._shown
         rows, cols = data.scores.shape
         order = (list(range(rows)), list(range(cols)))
-        if self.sort.value:
+        orders = max(rows, cols) >= FEWEST
+        (self.sort.remove_class if orders else self.sort.add_class)("cka-hidden")
+        if self.sort.value and orders:
             same = data.one_ensemble
             judged = (data.scores + data.scores.T) / 2 if same else data.scores
             order = similarity_order(judged, same=same)
@@ -164,8 +170,7 @@ class DrillDown(widgets.VBox):
         pick = np.ix_(*order)
         with self.matrix.hold_sync():
             self.matrix.set_labels([f"#{i}" for i in order[0]], [f"#{i}" for i in order[1]])
-            short = distinct(list(dict.fromkeys(key.model for key in cell)))
-            self.matrix.row_name, self.matrix.col_name = (short[key.model] for key in cell)
+            self.matrix.row_name, self.matrix.col_name = _short_names(cell)
             self.matrix.row_color, self.matrix.col_color = slots
             self.matrix.flag_rows = [k for k, i in enumerate(order[0]) if i in odd_rows]
             self.matrix.flag_cols = [k for k, i in enumerate(order[1]) if i in odd_cols]
@@ -185,6 +190,25 @@ def _panel(*children: widgets.Widget) -> widgets.VBox:
 
 def _title(text: str, note: str = "") -> str:
     return f"<h4>{escape(text)}{' ' + tag('span', note, class_='cka-muted') if note else ''}</h4>"
+
+
+def _in_words(data: CellScores, *profiles: Profile) -> str:
+    """What the charts show, for a screen reader: bqplot's have no text but that of their axes."""
+    parts = []
+    if not data.single and len(scores := data.pair_scores):
+        ends = f"from {score(scores.min())} to {score(scores.max())}"
+        parts.append(f"{plural(len(scores), 'pair score')} {ends}, mean {score(scores.mean())}")
+    for along in profiles:
+        if np.isfinite(along.mean).any():
+            best = int(np.nanargmax(along.mean))
+            where = f"{along.layers[best]} with {score(along.mean[best])}"
+            parts.append(f"along {along.model}'s depth highest at {where}")
+    return tag("div", "; ".join(parts), class_="cka-live-text") if parts else ""
+
+
+def _short_names(cell: Cell) -> tuple[str, str]:
+    short = distinct(list(dict.fromkeys(key.model for key in cell)))
+    return short[cell.row.model], short[cell.col.model]
 
 
 def _odd(data: CellScores) -> tuple[list[int], list[int]]:

@@ -86,6 +86,7 @@ def test_tables_of_a_pair_serve_all_its_cells(result, monkeypatch):
 def test_within_compares_members_of_the_same_side(result):
     groups = within(result, cell("wide", "block", "deep <b>", "fc"))
     assert [len(group.scores) for group in groups] == [6, 10]
+    assert [int(group.odd.sum()) for group in groups] == [0, 4], "the odd one and its partners"
     assert within(result, cell("wide", "block", "wide", "fc")) == []
 
 

@@ -5,7 +5,7 @@ import pytest
 from explorers import sends_without_kernel
 from fake_result import ENSEMBLES, FakeResult, cell
 
-from cka_widget.widgets.charts import _centred
+from cka_widget.widgets.charts import GAP, LETTERS, NAMES, _centred, _fit
 from cka_widget.widgets.drilldown import ASKED_FOR, DrillDown
 
 
@@ -58,6 +58,53 @@ def test_ordering_by_similarity_moves_the_odd_one_to_the_end_and_back(result):
     np.testing.assert_allclose(drill.matrix.array()[:, 4], 0.2, atol=1e-6)
     drill.sort.value = False
     assert drill.matrix.col_labels == ["#0", "#1", "#2", "#3", "#4"]
+
+
+def test_an_order_is_offered_from_three_particles_on():
+    drill = DrillDown()
+    for sizes, offered in (({"a": 2, "b": 2}, False), ({"a": 2, "b": 3}, True)):
+        drill.sort.value = False
+        result = FakeResult(sizes)
+        drill.show(result, cell("a", "fc", "b", "fc"))
+        assert ("cka-hidden" not in drill.sort._dom_classes) == offered
+        drill.sort.value = True
+        assert len(drill.matrix.row_labels) == 2
+    drill.show(FakeResult({"a": 2, "b": 2}), cell("a", "fc", "b", "fc"))
+    assert drill.matrix.col_labels == ["#0", "#1"], "an order that cannot be undone"
+
+
+def test_names_of_lanes_fit_whatever_their_length():
+    assert _fit("shallow CNN") == "shallow CNN"
+    for name in ("W" * 30, "模型" * 12, "a rather long name of an ensemble", "i" * 80):
+        cut = _fit(name)
+        assert "…" in cut
+        assert len(cut) > 4
+        assert len(cut) * 0.65 * LETTERS <= NAMES - GAP
+
+
+def test_the_odd_one_is_named_at_its_curve_and_in_its_own_ensemble(result):
+    drill = DrillDown()
+    drill.show(result, cell("wide", "block", "deep <b>", "fc"))
+    pairs, along, other = (drill.charts[name] for name in ("pairs", "col", "row"))
+    assert list(pairs.names.text) == ["between", "wide", "deep <b>"]
+    assert len({str(tint) for tint in pairs.names.colors}) == 3, "in the models' colours"
+    assert list(along.name.text) == ["deep <b> #3"]
+    assert along.name.visible
+    assert not other.name.visible
+    assert len(pairs.odd.x) == 4 + 4, "its pairs with the others of its ensemble are odd too"
+    assert len(pairs.inner[1].x) == 6
+    drill.show(FakeResult(ENSEMBLES), cell("wide", "block", "deep <b>", "fc"))
+    assert not along.name.visible
+    assert not pairs.odd.visible
+
+
+def test_charts_are_told_in_words(result):
+    drill = DrillDown()
+    drill.show(result, cell("wide", "block", "deep <b>", "fc"))
+    assert "20 pair scores from 0.2" in drill.header.value
+    assert "along deep &lt;b&gt;&#x27;s depth highest at " in drill.header.value
+    drill.show(FakeResult({"a": 1, "b": 1}), cell("a", "block", "b", "fc"))
+    assert "pair scores" not in drill.header.value
 
 
 def test_single_models_show_profiles_and_the_error_bar():
