@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from cka_widget.widgets import picture
 from cka_widget.widgets.export import kinds
 from cka_widget.widgets.guard import LOCK, serialise
 from cka_widget.widgets.known import Known
+from cka_widget.widgets.more import MoreData
 from cka_widget.widgets.output import CellOutput, mimebundle
 from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
 from cka_widget.widgets.screen import Screen
@@ -37,6 +38,9 @@ class CKAExplorer(widgets.VBox):
         height: height in pixels; None grows with the content.
         theme: "auto", "light" or "dark".
         stop_at_stderr: call the result done when no cell's standard error is above this.
+        more_data: samples beyond those of `loader`, for the button "Add data" of a run that has
+            ended: a loader, or a function that gives another one each time and None at the end.
+            Without it there is no such button, since the same samples twice tell nothing new.
         **options: the other options of `cka_widget.compare` (reduce, kernel, device, ...).
 
     Attributes:
@@ -72,11 +76,13 @@ class CKAExplorer(widgets.VBox):
         height: int | None = None,
         theme: str = "auto",
         stop_at_stderr: float | None = None,
+        more_data: Any = None,
         **options: Any,
     ) -> None:
         self._lock = LOCK
         self._study = Study(models, loader, layers, forward, options)
         self._options = {"forward": forward, **options}
+        self._more = MoreData(more_data, self._study.names, options.get("max_batches"))
         self._runner = Runner(self._publish, self._enter_state)
         self._status = Progress()
         self._known = Known()
@@ -136,23 +142,31 @@ class CKAExplorer(widgets.VBox):
                 raise ValueError(f'tick at least one layer of "{name}" first')
         asked = self._study.request(self.layers)
         adds = self._study.adds(self.layers, self._known)
+        self._refuse_a_second_run()
+        self._more.restart()
         self._start(self._study.loader, asked, block, partial(self._known.begin, asked, adds))
 
-    def add_data(self, loader: Any, block: bool | None = None) -> None:
+    def add_data(self, loader: Any = None, block: bool | None = None) -> None:
         """Go on from the present result with more data, the layers of its run.
 
+        Args:
+            loader: new samples; None takes the next of `more_data`, as the button does.
+            block: as of `run`.
+
         Raises:
-            ValueError: there is no result yet.
+            ValueError: there is no result yet, or there are no more data.
             RuntimeError: a run is under way.
         """
         latest = self._known.latest
         if latest is None:
             raise ValueError("there is no result to add to: call run() first")
+        self._refuse_a_second_run()
+        loader = self._more.take() if loader is None else loader
+        if loader is None:
+            raise ValueError("there are no more data")
         self._start(loader, latest.asked, block, self._known.go_on)
 
     def _start(self, loader: Any, layers: Any, block: bool | None, begin: Any) -> None:
-        if self._runner.state in RUNNING:
-            raise RuntimeError("a run is under way: wait for it, or cancel it first")
         self._status = Progress()
         models = {name: self._study.models[name] for name in layers}
 
@@ -160,11 +174,16 @@ class CKAExplorer(widgets.VBox):
             weights = self._study.weights()
             with self._lock:
                 begin(weights)
+                self._draw()  # from now on it is known which layers the run brings
             # When to stop is looked up as it goes on: the goal may change meanwhile.
             return self._known.addable(iter_compare(models, loader, layers=layers, **self._options))
 
         block = _on_colab() if block is None else block
         self._runner.start(iterate, block=block)
+
+    def _refuse_a_second_run(self) -> None:
+        if self._runner.state in RUNNING:
+            raise RuntimeError("a run is under way: wait for it, or cancel it first")
 
     def pause(self) -> None:
         """Stop before the next batch; nothing is lost."""
@@ -213,7 +232,6 @@ class CKAExplorer(widgets.VBox):
             self._views.heatmap.settled = state in ENDED
             if state == "done":
                 self.set_trait("progress", 1.0)
-            self._views.header.show_state(state, self.result is not None)
             self._views.line.speak(state, self.failure)
             self._draw()
             self._show_status()
@@ -238,13 +256,15 @@ class CKAExplorer(widgets.VBox):
         state, setting = self._runner.state, self._study.setting(self._status.device)
         line.show(state, self._status, worst, setting)
         line.note(getattr(self.result, "warnings", ()), self.failure)
+        self._views.header.show_state(state, self.result is not None, self._more)
         self._views.pulse.tick(state)
 
     # joining the views by traits -----------------------------------------------------------------
     def _join(self) -> None:
         views, bar, header = self._views, self._views.toolbar, self._views.header
         for button in (header.run, views.plan_run):
-            button.on_click(lambda _: self._run_clicked())
+            button.on_click(lambda _: self._clicked(self.run))
+        header.more.on_click(lambda _: self._clicked(self.add_data))
         header.pause.on_click(lambda _: self._pause_clicked())
         header.cancel.on_click(lambda _: self.cancel())
         header.enough.on_click(lambda _: self.finish())
@@ -259,22 +279,28 @@ class CKAExplorer(widgets.VBox):
         for name, picker in views.pickers.items():
             picker.checked = list(self.layers[name])
             picker.observe(partial(self._picked, name), "checked")
-        bar.pair.observe(lambda change: self.set_trait("pair", change["new"]), "value")
+        bar.pair.observe(lambda change: self._show(change["new"]), "value")
         for side in (bar.rows, bar.cols):
-            side.observe(lambda _: self.set_trait("pair", bar.chosen_pair), "value")
+            side.observe(lambda _: self._show(bar.chosen_pair), "value")
         bar.range.observe(lambda _: self._redraw(), "value")
         views.heatmap.observe(self._pinned, "selected")
         views.heatmap.observe(self._hovered, "hovered")
         self._views.toolbar.show_pair(self.pair)
 
-    def _run_clicked(self) -> None:
+    def _clicked(self, begin: Callable[[], None]) -> None:
         try:
-            self.run()
+            begin()
         except (ValueError, RuntimeError) as error:
-            self._views.line.note([str(error)])
+            with self._lock:
+                self._show_status()
+                self._views.line.note([str(error)])
 
     def _pause_clicked(self) -> None:
         (self.resume if self._runner.state == "paused" else self.pause)()
+
+    def _show(self, pair: tuple[str, str] | None) -> None:
+        if pair is not None:  # no button is pressed for a pair that has none
+            self.pair = pair
 
     def _redraw(self) -> None:
         with self._lock:
@@ -301,6 +327,10 @@ class CKAExplorer(widgets.VBox):
     @t.validate("pair")
     def _valid_pair(self, proposal: Any) -> tuple[str, str]:
         return self._study.pair(proposal["value"])
+
+    @t.validate("metric")
+    def _valid_metric(self, proposal: Any) -> str:
+        return self._study.metric(proposal["value"])
 
     @t.validate("stop_at_stderr")
     def _valid_goal(self, proposal: Any) -> float | None:

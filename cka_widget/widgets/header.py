@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import ipywidgets as widgets
 
 from cka_widget.widgets.format import tag
+from cka_widget.widgets.more import MoreData
 
 
 class Header(widgets.HBox):
@@ -17,6 +18,7 @@ class Header(widgets.HBox):
         self.title.add_class("cka-headline")
         self.run = _button("Run", "Stream the data once through every model")
         self.run.add_class("cka-primary")
+        self.more = _button("Add data", "")
         self.pause = _button("Pause", "Stop before the next batch; nothing is lost")
         self.cancel = _button("Cancel", "End now and keep what was computed")
         self.enough = _button("Good enough", "End now and call the result done")
@@ -28,7 +30,9 @@ class Header(widgets.HBox):
         self.export = _button("Export ▾", "Save the picture, the numbers or the page")
         self.cost = widgets.HTML()
         self.cost.add_class("cka-cost")
-        buttons = widgets.HBox([self.goal, self.cost, self.run, *self.steering, self.export])
+        buttons = widgets.HBox(
+            [self.goal, self.cost, self.run, self.more, *self.steering, self.export]
+        )
         buttons.add_class("cka-buttons")
         super().__init__([self.title, buttons])
         self.add_class("cka-header")
@@ -53,10 +57,12 @@ class Header(widgets.HBox):
             f'<span class="cka-muted">against</span>{rest}</div>'
         )
 
-    def show_state(self, state: str, has_result: bool) -> None:
+    def show_state(self, state: str, has_result: bool, more: MoreData) -> None:
         """Offer the buttons that do something in this state."""
         working = state in ("running", "paused")
         _visible(self.run, not working)
+        _visible(self.more, has_result and more.left and not working)
+        self.more.tooltip = more.words
         _visible(self.pause, working)
         _visible(self.cancel, working)
         _visible(self.enough, working)

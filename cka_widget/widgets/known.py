@@ -156,6 +156,13 @@ class Known:
         """Samples that the run under way, or the last one, adds to."""
         return 0 if self._base is None else int(self._base.samples)
 
+    def brings(self, model: str, labels: Iterable[str]) -> list[bool]:
+        """Whether the run under way, or the last one, was asked for each of the rows."""
+        run = self._coming or self.latest
+        asked = () if run is None else run.asked.get(model, ())
+        wanted = None if asked is None else set(asked)
+        return [wanted is None or split_call(label)[0] in wanted for label in labels]
+
     # what there is ---------------------------------------------------------------------------
     def __bool__(self) -> bool:
         return bool(self.runs)

@@ -12,6 +12,7 @@ from cka_widget.widgets.known import Known
 from cka_widget.widgets.shown import Axis
 
 APART = "no run has compared these two layers"
+COMES = "the run under way brings"
 
 
 def legend_html(
@@ -30,9 +31,16 @@ def legend_html(
     axes = (rows,) if rows.model == cols.model else (rows, cols)
     parted = apart(known, sources, rows, cols)
     missing = np.logical_or.outer(*(np.isin(one.layers, one.missing) for one in (rows, cols)))
+    coming = [np.array(known.brings(one.model, one.layers), bool) & running for one in (rows, cols)]
     parts = [
         _undefined(int((np.isnan(values) & ~parted & ~missing).sum()), axes),
-        _missing(int(parted.sum()), axes, running),
+        _missing(axes, coming, parted & np.outer(*coming), COMES),
+        _missing(
+            axes,
+            [~one for one in coming],
+            parted & ~np.outer(*coming),
+            "run again afterwards to add" if running else "Run again to add",
+        ),
         _kept(known, sources),
     ]
     text = "<br>".join(escape(part) for part in parts if part)
@@ -59,16 +67,20 @@ def _undefined(number: int, axes: Sequence[Axis]) -> str:
     return f"hatched: {plural(number, 'undefined cell')}" + (f" ({some})" if some else "")
 
 
-def _missing(apart: int, axes: Sequence[Axis], running: bool) -> str:
-    names = [f"{one.model} {layer}" for one in axes for layer in one.missing]
-    if not names and not apart:
+def _missing(axes: Sequence[Axis], meant: Sequence[np.ndarray], apart: np.ndarray, how: str) -> str:
+    """What was not computed of the rows that are meant, and of the cells; how they will be."""
+    names = [
+        f"{one.model} {layer}"
+        for one, marks in zip(axes, meant, strict=False)
+        for layer in np.array(one.layers, object)[marks & np.isin(one.layers, one.missing)]
+    ]
+    cells = int(apart.sum())
+    if not names and not cells:
         return ""
     what = f"not computed yet: {_few(names)}"
     if not names:
-        what = f"{plural(apart, 'cell')} of layers that no run has together"
-    them = "it" if max(len(names), apart) == 1 else "them"
-    how = f"the run under way brings {them}" if running else f"Run again to add {them}"
-    return f"hatched: {what}. {how}"
+        what = f"{plural(cells, 'cell')} of layers that no run has together"
+    return f"hatched: {what}. {how} {'it' if max(len(names), cells) == 1 else 'them'}"
 
 
 def _kept(known: Known, sources: np.ndarray) -> str:

@@ -73,9 +73,8 @@ class Toolbar(widgets.HBox):
         self.best.disabled = self.range.disabled = not cka
 
     def show_pair(self, pair: tuple[str, str]) -> None:
-        """Let the controls say which models are on screen."""
-        if pair in [value for _, value in self.pair.options]:
-            self.pair.value = pair
+        """Let the controls say which models are on screen; a turned pair has no button."""
+        self.pair.value = pair if pair in [value for _, value in self.pair.options] else None
         # Both lists first, then the word that one has changed: half a pair means another one.
         with self.rows.hold_trait_notifications(), self.cols.hold_trait_notifications():
             self.rows.value, self.cols.value = pair

@@ -135,6 +135,21 @@ def test_metric_shows_mean_spread_and_error(finished):
     assert not finished.heatmap.auto_range
 
 
+def test_single_models_have_no_spread():
+    explorer = explore()
+    with pytest.raises(traitlets.TraitError, match="is that of ensembles"):
+        explorer.metric = "spread"
+    assert explorer.metric == explorer._views.toolbar.metric.value == "mean"
+
+
+def test_a_turned_pair_has_no_button_and_each_button_turns_it_back(finished):
+    finished.pair = ("B", "A")
+    assert finished._views.toolbar.pair.value is None
+    assert finished.heatmap.row_name == "B"
+    finished._views.toolbar.pair.value = ("A", "B")
+    assert finished.pair == ("A", "B")
+
+
 def test_best_match_and_range_are_those_of_cka(finished):
     bar = finished._views.toolbar
     bar.best.value = True

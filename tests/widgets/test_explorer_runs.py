@@ -134,6 +134,67 @@ def test_more_data_sharpens_a_finished_run():
     assert before.samples == 6 * 32
 
 
+def test_the_button_adds_more_data_once_a_result():
+    explorer = explore(loader=Slow(6), more_data=Slow(4))
+    more = explorer._views.header.more
+    assert hidden(more)
+    explorer.run(block=True)
+    assert not hidden(more)
+    assert "128 more samples" in more.tooltip
+    for _ in range(2):
+        more.click()
+        explorer.wait(30)
+        assert explorer.result.samples == (6 + 4) * 32
+        assert hidden(more)
+    assert "no more data" in explorer._views.line.notes.value
+    explorer.run(block=True)
+    assert explorer.result.samples == 6 * 32
+    assert not hidden(more)
+
+
+def test_a_function_gives_more_data_as_long_as_there_are_any():
+    batches = [Slow(2), Slow(3), None]
+    explorer = explore(loader=Slow(6), more_data=lambda: batches.pop(0))
+    more = explorer._views.header.more
+    explorer.run(block=True)
+    for samples in (8, 11, 11):
+        assert not hidden(more)
+        assert "more data" in more.tooltip
+        more.click()
+        explorer.wait(30)
+        assert explorer.result.samples == samples * 32
+    assert hidden(more)
+
+
+def test_a_function_that_fails_is_told_on_the_page():
+    explorer = explore(more_data=lambda: 1 / 0)
+    explorer.run(block=True)
+    explorer._views.header.more.click()
+    assert (
+        "more_data failed: ZeroDivisionError: division by zero" in explorer._views.line.notes.value
+    )
+    assert explorer.state == "done"
+
+
+def test_without_more_data_there_is_no_such_button():
+    explorer = explore()
+    explorer.run(block=True)
+    assert hidden(explorer._views.header.more)
+    with pytest.raises(TypeError, match="cannot be iterated"):
+        explore(more_data=3)
+
+
+def test_the_first_result_can_be_exported_while_the_run_goes_on():
+    explorer = explore(loader=Slow(500, 0.005))
+    export = explorer._views.header.export
+    explorer.run()
+    until(lambda: not hidden(export))
+    assert explorer.state == "running"
+    assert explorer.result is not None
+    explorer.cancel()
+    explorer.wait(10)
+
+
 def test_good_enough_ends_as_done_before_the_data_do():
     loader = Slow(3000, 0.001)
     explorer = explore(loader=loader)

@@ -22,16 +22,17 @@ MORE = {"A": ["body", "body.0", "head"], "B": ["body", "head"]}
 
 
 class Gated(Slow):
-    """After the first batch it waits for the gate."""
+    """After some batches, the first by default, it waits for the gate."""
 
-    def __init__(self, batches=8):
+    def __init__(self, batches=8, after=1):
         super().__init__(batches)
+        self.after = after
         self.gate = threading.Event()
         self.gate.set()
 
     def __iter__(self):
         for number, batch in enumerate(super().__iter__()):
-            if number == 1:
+            if number == self.after:
                 self.gate.wait(30)
             yield batch
 
@@ -162,6 +163,23 @@ def test_every_other_choice_shows_each_cell_from_a_run_that_had_both_layers():
     explorer.run(block=True)
     assert np.isfinite(heatmap.array()).all()
     assert heatmap.reason == ""
+
+
+def test_only_what_the_run_under_way_was_asked_for_is_said_to_come_with_it():
+    explorer, loader = few()
+    legend = explorer._views.legend
+    loader.after = 0
+    loader.gate.clear()
+    explorer.layers = MORE
+    explorer.run(block=False)
+    until(lambda: "not computed yet: A body.0. the run under way brings it" in legend.value)
+    explorer.layers = {"B": ["body", "body.0", "body.1", "head"]}
+    assert "A body.0. the run under way brings it" in legend.value
+    later = "B body.0. run again afterwards to add it"
+    assert later in legend.value
+    end(explorer, loader, "done")
+    assert "brings" not in legend.value
+    assert later.replace("run again afterwards", "Run again") in legend.value
 
 
 def test_running_the_same_layers_again_starts_afresh():
