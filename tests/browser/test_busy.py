@@ -112,7 +112,7 @@ def test_the_page_asks_where_threads_are_not_shown(notebook: Notebook, explorer:
     notebook.execute(DEAF)
     notebook.execute("explorer.run(block=False)")
     bar = explorer.get_by_role("progressbar")
-    expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9]"), timeout=8 * SECOND)
+    expect(bar).to_have_attribute("aria-valuenow", re.compile("^[1-9]"), timeout=20 * SECOND)
     expect(explorer.locator(".cka-middle .cka-stage")).to_be_visible()
     expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=30 * SECOND)
     expect(bar).to_have_attribute("aria-valuenow", "100")
