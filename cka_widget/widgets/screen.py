@@ -14,7 +14,7 @@ from cka_widget.widgets.known import Known
 from cka_widget.widgets.legend import APART, apart, legend_html
 from cka_widget.widgets.plan import cost_html, plan_html
 from cka_widget.widgets.runner import RUNNING
-from cka_widget.widgets.shown import VALUE_NAMES, Axis, axis, cell_at, matrices, pair_at
+from cka_widget.widgets.shown import LACKS, VALUE_NAMES, Axis, axis, cell_at, matrices, pair_at
 from cka_widget.widgets.study import Study
 from cka_widget.widgets.views import Views
 
@@ -77,7 +77,8 @@ class Screen:
                 heatmap.row_name, heatmap.col_name = row, col
                 heatmap.row_color, heatmap.col_color = slots[row], slots[col]
                 heatmap.height = _comfortable(len(axes[0].layers))
-            heatmap.reason = APART if apart(known, sources, *axes).any() else ""
+            parted = APART if apart(known, sources, *axes).any() else ""
+            heatmap.reason = ", or ".join(filter(None, (parted, LACKS[metric])))
             heatmap.value_name = VALUE_NAMES[metric]
             heatmap.auto_range = metric != "mean" or views.toolbar.range.value
             heatmap.set_data(self._values, errors)

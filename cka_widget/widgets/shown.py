@@ -17,6 +17,12 @@ from cka_widget.widgets.known import Known
 
 NOT_YET = "not computed yet"
 VALUE_NAMES = {"mean": "CKA", "spread": "spread", "stderr": "standard error"}
+LACKS = {
+    "mean": "",
+    "spread": "one pair only: no spread",
+    "stderr": "no error bar yet: fewer than 5 batches",
+}
+"""Why a cell of two computed layers has no value of a metric."""
 
 
 def default_choice(tree: LayerTree) -> list[str]:

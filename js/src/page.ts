@@ -1,5 +1,5 @@
 import { render } from "./heatmap.ts";
-import { APART } from "./page/cell.ts";
+import { lackOf } from "./page/cell.ts";
 import { matrix, read } from "./page/data.ts";
 import type { CellKey, Key, Report } from "./page/data.ts";
 import { facts, footer, header, legend, warnings } from "./page/frame.ts";
@@ -58,18 +58,19 @@ export function start(root: HTMLElement, report: Report): void {
     const [rows, cols] = [models[row], models[col]];
     const values = matrix(report, metric, row, col);
     const errors = metric === "mean" ? matrix(report, "stderr", row, col) : null;
+    const lack = lackOf(report, metric, row, col);
     head.replaceChildren(...header(report, row, col, tone));
     state.replaceChildren(...facts(report, row, col));
     map.assign({
       row_labels: [...rows.layers], col_labels: [...cols.layers],
       row_info: [...rows.info], col_info: [...cols.info],
-      row_reasons: [...rows.reasons], col_reasons: [...cols.reasons], reason: APART,
+      row_reasons: [...rows.reasons], col_reasons: [...cols.reasons], reason: lack,
       row_name: rows.name, col_name: cols.name, row_color: tone(row), col_color: tone(col),
       value_name: VALUE_NAMES[metric], auto_range: choice.ofData || metric !== "mean",
       colormap: choice.colormap, best_match: choice.best && metric === "mean",
       ...wire(values, errors, [rows.layers.length, cols.layers.length]),
     });
-    note.textContent = legend(report, values, row, col);
+    note.textContent = legend(report, values, row, col, lack);
     pin();
   };
   const fit = () => {

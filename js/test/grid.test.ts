@@ -32,14 +32,13 @@ test("range and best match pass over what is undefined", () => {
 });
 
 test("doubt falls with the error and is gone below the limit", () => {
-  assert.equal(doubt(0.02, 0.03, false), 0);
-  assert.equal(doubt(0.06, 0.03, false), 0.5);
-  assert.ok(doubt(0.3, 0.03, true) > doubt(0.1, 0.03, true));
-  assert.equal(doubt(NaN, 0.03, false), 1);
-  assert.equal(doubt(NaN, 0.03, true), 0);
+  assert.equal(doubt(0.02, 0.03), 0);
+  assert.equal(doubt(0.06, 0.03), 0.5);
+  assert.ok(doubt(0.3, 0.03) > doubt(0.1, 0.03));
+  assert.equal(doubt(NaN, 0.03), 1);
 });
 
-const shade = { colours: table("magma"), vmin: 0, vmax: 1, fade: 0, limit: 0.03, settled: true, paper: [255, 255, 255] as const };
+const shade = { colours: table("magma"), vmin: 0, vmax: 1, fade: 0, limit: 0.03, paper: [255, 255, 255] as const };
 
 test("one pixel a cell, row-major, undefined ones see-through", () => {
   const g = grid([2, 3], f(0, 1, NaN, 0.5, 0.5, 0.5), f())!;
@@ -54,7 +53,7 @@ test("one pixel a cell, row-major, undefined ones see-through", () => {
 
 test("an unknown error fades a cell, and all the way with fade 1", () => {
   const g = grid([1, 2], f(0, 0), f(NaN, 0.001))!;
-  const out = pixels(g, { ...shade, bottom: false, settled: false, fade: 1 });
+  const out = pixels(g, { ...shade, bottom: false, fade: 1 });
   assert.deepEqual([...out], [0xffffffff, 0xff040000]);
 });
 
@@ -62,9 +61,9 @@ test("every pixel has the colour and the fading that its number and error ask fo
   const values = f(-0.5, 0, 0.0019, 0.002, 0.25, 0.5, 0.751, 0.999, 1, 3, 1e30, -1e30);
   for (const [vmin, vmax] of [[0, 1], [-0.25, 0.8], [0.5, 0.5]]) {
     const errors = values.map((_, i) => [0.001, 0.03, 0.06, 0.5, NaN][i % 5]);
-    const out = pixels(grid([3, 4], values, errors)!, { ...shade, vmin, vmax, bottom: false, settled: false, fade: 1 });
+    const out = pixels(grid([3, 4], values, errors)!, { ...shade, vmin, vmax, bottom: false, fade: 1 });
     values.forEach((v, i) => {
-      const u = Math.round(doubt(errors[i], 0.03, false) * 15) / 15;
+      const u = Math.round(doubt(errors[i], 0.03) * 15) / 15;
       const [r] = rgb(shade.colours, index(v, vmin, vmax));
       assert.ok(Math.abs((out[i] & 255) - (r + (255 - r) * u)) <= 1, `${v} in ${vmin} to ${vmax}`);
     });

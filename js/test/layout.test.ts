@@ -29,6 +29,17 @@ test("cells are about square, and square where that is asked", () => {
   assert.ok(Math.abs(s.plot.w / 30 - s.plot.h / 200) < 0.1);
 });
 
+test("few cells are square where there is room, and stand in the middle", () => {
+  for (const n of [1, 3, 4]) {
+    const { plot, bar, rowTitle } = layout({ ...wish, rows: n, cols: n, height: 360, width: 720 });
+    assert.ok(Math.abs(plot.w / plot.h - 1) < 0.02, `${plot.w} x ${plot.h}`);
+    assert.ok(Math.abs(rowTitle - 10 - (720 - bar!.x - 22 - 30)) < 24, "as much on the left as on the right");
+  }
+  const tight = layout({ ...wish, rows: 3, cols: 3, height: 360, width: 300 });
+  assert.equal(tight.rowTitle, 10);
+  assert.ok(tight.plot.w < tight.plot.h);
+});
+
 test("a height that is asked for is kept", () => assert.equal(layout({ ...wish, height: 420 }).height, 420));
 
 test("long labels get a share of the width, not all", () => {

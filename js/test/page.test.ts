@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { cellData, profile, reasonOf, within } from "../src/page/cell.ts";
+import { cellData, lackOf, profile, reasonOf, within } from "../src/page/cell.ts";
 import { at, block, matrix, read } from "../src/page/data.ts";
 import { angles, classicalMds, eigen, similarityOrder } from "../src/page/mds.ts";
 import { localModel } from "../src/page/model.ts";
 import { oddOnesOut } from "../src/page/odd.ts";
+import { crowded } from "../src/page/plane.ts";
 import { line, reach } from "../src/page/svg.ts";
 import { clip, distinct, duration, plural, plusMinus, score } from "../src/page/words.ts";
 
@@ -116,6 +117,24 @@ test("an undefined cell says why", () => {
   assert.equal(reasonOf(r, cell([0, 0], [1, 0])), "never computed together");
   (r.models[1].reasons as string[])[2] = "never ran";
   assert.equal(reasonOf(r, cell([0, 0], [1, 2])), "b w: never ran");
+});
+
+test("a cell without an error bar or a spread is not said to be uncomputed", () => {
+  const r = report();
+  assert.equal(lackOf(r, "mean", 0, 1), "never computed together");
+  assert.equal(lackOf(r, "stderr", 0, 1), "no error bar: fewer than 5 batches");
+  assert.equal(lackOf(r, "spread", 0, 1), "one pair only: no spread");
+  const parted = report({ matrices: { mean: half(5, (i, j) => (i === 1 && j === 4 ? NaN : 0.5)) } });
+  assert.equal(lackOf(parted, "stderr", 0, 1), "no error bar: fewer than 5 batches, or never computed together");
+  assert.equal(lackOf(parted, "stderr", 0, 0), "no error bar: fewer than 5 batches");
+});
+
+test("more particles than the page can place are counted on both sides", () => {
+  const of = (rows: number, cols: number, same: boolean) => {
+    const scores = Array.from({ length: rows }, () => Array<number>(cols).fill(0.5));
+    return crowded({ ...cellData(report(), same ? cell([0, 0], [0, 0]) : cell([0, 0], [1, 0])), scores });
+  };
+  assert.deepEqual([of(40, 40, false), of(40, 41, false), of(80, 80, true), of(81, 81, true)], [false, true, false, true]);
 });
 
 test("the local model tells its listeners", () => {

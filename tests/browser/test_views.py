@@ -73,6 +73,48 @@ def test_hover_shows_the_cell_and_a_click_reaches_the_kernel(
     assert heatmap.errors == []
 
 
+def test_a_drag_is_no_click_and_a_release_outside_is_heard(heatmap: Notebook) -> None:
+    page, tip = heatmap.page, heatmap.page.locator(".cka-tip")
+    page.mouse.move(*middle(heatmap, 1, 1))
+    page.mouse.down()
+    page.mouse.move(*middle(heatmap, 4, 4), steps=4)
+    page.mouse.up()
+    page.mouse.move(*middle(heatmap, 5, 8))
+    page.mouse.down()
+    x, _ = middle(heatmap, 5, 8)
+    page.mouse.move(x, 3, steps=4)  # out of the notebook
+    page.mouse.up()
+    page.mouse.move(x + 9, 3)
+    expect(tip).to_be_hidden()
+    page.mouse.move(*middle(heatmap, 1, 2))
+    expect(tip).to_be_visible()
+    heatmap.wait_for_value("heatmap.hovered == [1, 2]")
+    assert heatmap.value("heatmap.selected") == []
+    assert heatmap.errors == []
+
+
+def test_a_double_click_shows_all_and_leaves_the_pin(heatmap: Notebook) -> None:
+    page = heatmap.page
+    page.mouse.click(*middle(heatmap, 2, 4))
+    heatmap.wait_for_value("heatmap.selected == [2, 4]")
+    page.locator(".cka-stage").press("+")
+    expect(page.get_by_role("button", name="show all")).to_be_visible()
+    page.wait_for_timeout(600)  # or the click before would be the first of the double click
+    page.mouse.dblclick(*middle(heatmap, 1, 9))
+    expect(page.get_by_role("button", name="show all")).to_be_hidden()
+    heatmap.wait_for_value("heatmap.selected == [2, 4]")
+    page.mouse.dblclick(*middle(heatmap, 1, 9))
+    heatmap.wait_for_value("heatmap.selected == [1, 9]")
+
+
+def test_without_an_error_bar_a_cell_is_unsure_after_the_run_too(heatmap: Notebook) -> None:
+    heatmap.execute("heatmap.set_data(scores, np.full(scores.shape, np.nan))")
+    tip = heatmap.page.locator(".cka-tip")
+    heatmap.page.mouse.move(*middle(heatmap, 5, 8))
+    expect(tip).to_contain_text("no error bar: too few batches")
+    expect(tip.locator(".cka-unsure")).to_have_count(1)
+
+
 def test_keys_move_the_pin_and_stay_out_of_jupyterlab(heatmap: Notebook) -> None:
     page = heatmap.page
     cells = page.locator(".jp-Notebook .jp-Cell").count()

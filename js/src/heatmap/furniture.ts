@@ -59,7 +59,7 @@ export function furnish(ui: Furniture, s: Scene): void {
   setAttrs(ui.origin, {
     "aria-label": `First layer ${where}: put it ${other}`,
     title: `Put the first layer ${other}`,
-    style: `left:0;top:${plot.y}px;width:20px;height:${plot.h}px`,
+    style: `left:${s.layout.rowTitle - 10}px;top:${plot.y}px;width:20px;height:${plot.h}px`,
   });
   furnishZoom(ui, s);
 }

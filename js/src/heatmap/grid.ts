@@ -46,10 +46,10 @@ export function bestPerRow({ rows, cols, values }: Grid): Int32Array {
 
 /**
  * How far a cell is from certain: 0 is certain, 1 is not known at all.
- * u = 1 - limit / stderr above the limit; an unknown error counts as 1 until the matrix has settled.
+ * u = 1 - limit / stderr above the limit; an unknown error counts as 1.
  */
-export function doubt(stderr: number, limit: number, settled: boolean): number {
-  if (Number.isNaN(stderr)) return settled ? 0 : 1;
+export function doubt(stderr: number, limit: number): number {
+  if (Number.isNaN(stderr)) return 1;
   return stderr > limit && limit > 0 ? 1 - limit / stderr : 0;
 }
 

@@ -35,10 +35,12 @@ export interface Layout {
 export const LEVEL = 22;
 export const GAP = 7;
 const TITLE = 20;
+/** The widest cell where the height does not ask for more, in pixels. */
+const CELL = 64;
 
 const clamp = (v: number, lo: number, hi: number) => Math.max(lo, Math.min(Math.max(lo, hi), v));
 
-/** Sizes of a heatmap: cells near square, room for the labels, never wider than it may be. */
+/** Sizes of a heatmap: cells near square, room for the labels, in the middle of the width there is. */
 export function layout(w: Wish): Layout {
   return w.compact ? compact(w) : full(w);
 }
@@ -46,18 +48,25 @@ export function layout(w: Wish): Layout {
 function full(w: Wish): Layout {
   const narrow = w.width < 460;
   const rowRoom = Math.ceil(Math.min(w.rowText, clamp(w.width * 0.2, 44, 150)));
-  const left = TITLE + w.rowLevels * LEVEL + rowRoom + GAP;
+  const beside = TITLE + w.rowLevels * LEVEL + rowRoom + GAP;
   const right = narrow ? 54 : 74;
   const top = w.title ? 30 : 7;
   const cols = Math.max(1, w.cols);
   const rows = Math.max(1, w.rows);
-  const wide = Math.max(40, Math.min(w.width - left - right, cols * 64));
-  const upright = w.colText + 6 <= wide / cols;
-  const colRoom = upright ? 14 : Math.ceil(Math.min(w.colText, narrow ? 70 : 96));
-  const bottom = GAP + colRoom + w.colLevels * LEVEL + TITLE + 6;
-  const auto = clamp((wide / cols) * rows, Math.min(rows * 16, 340), 680);
-  let plotH = w.height > 0 ? Math.max(40, w.height - top - bottom) : auto;
+  const below = (upright: boolean) => {
+    const colRoom = upright ? 14 : Math.ceil(Math.min(w.colText, narrow ? 70 : 96));
+    const bottom = GAP + colRoom + w.colLevels * LEVEL + TITLE + 6;
+    const tall = Math.max(40, w.height - top - bottom);
+    // Cells of few columns are as wide as the given height makes them tall.
+    const cell = w.height > 0 ? Math.max(CELL, tall / rows) : CELL;
+    const wide = Math.max(40, Math.min(w.width - beside - right, cols * cell));
+    return { upright, colRoom, bottom, tall, wide };
+  };
+  const standing = below(true);
+  const fits = w.colText + 6 <= standing.wide / cols;
+  const { upright, colRoom, bottom, tall, wide } = fits ? standing : below(false);
   let plotW = wide;
+  let plotH = w.height > 0 ? tall : clamp((wide / cols) * rows, Math.min(rows * 16, 340), 680);
   if (w.square) {
     const side = Math.min(plotW / cols, plotH / rows);
     plotW = side * cols;
@@ -65,6 +74,8 @@ function full(w: Wish): Layout {
   }
   plotW = Math.floor(plotW);
   plotH = Math.floor(plotH);
+  const start = Math.max(0, Math.floor((w.width - beside - plotW - right) / 2));
+  const left = start + beside;
   const plot = { x: left, y: top, w: plotW, h: plotH };
   return {
     width: w.width,
@@ -74,7 +85,7 @@ function full(w: Wish): Layout {
     rowRoom,
     colRoom,
     upright,
-    rowTitle: TITLE / 2,
+    rowTitle: start + TITLE / 2,
     colTitle: top + plotH + bottom - TITLE / 2 - 2,
   };
 }
@@ -86,7 +97,7 @@ function compact(w: Wish): Layout {
   const rows = Math.max(1, w.rows);
   const top = w.title ? 26 : 3;
   const bottom = 22;
-  let plotW = Math.max(24, Math.min(w.width - left - 4, cols * 64));
+  let plotW = Math.max(24, Math.min(w.width - left - 4, cols * CELL));
   const cellH = Math.min(plotW / cols, 30, 420 / rows);
   let plotH = w.height > 0 ? Math.max(24, w.height - top - bottom) : Math.max(cellH * rows, 24);
   if (w.square) plotW = plotH = Math.min(plotW / cols, plotH / rows) * cols;

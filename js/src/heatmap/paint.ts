@@ -31,7 +31,6 @@ export function raster(s: Scene, p: Palette, onto: HTMLCanvasElement): void {
     vmax: s.vmax,
     fade: shrinks(s) ? 0 : FADE,
     limit: s.options.uncertain_above,
-    settled: s.options.settled,
     paper: p.paper,
     bottom: isBottom(s),
   });
@@ -90,12 +89,12 @@ export function drawCells(
 /** Covers the rim of uncertain cells: the colour stays true, the cell grows as its error falls. */
 function shrink(ctx: CanvasRenderingContext2D, s: Scene, p: Palette, dpr: number, numbered: boolean): void {
   const [r0, r1, c0, c1] = shown(s);
-  const { uncertain_above: limit, settled } = s.options;
+  const { uncertain_above: limit } = s.options;
   ctx.fillStyle = p.bg;
   for (let at = r0; at < r1; at++) {
     const row = screenRow(s, at) * s.grid.cols;
     for (let c = c0; c < c1; c++) {
-      const u = doubt(s.grid.stderr[row + c], limit, settled);
+      const u = doubt(s.grid.stderr[row + c], limit);
       if (u === 0 || Number.isNaN(s.grid.values[row + c])) continue;
       const { x, y, w, h } = cellRect(s.view, s.layout.plot, at, c, dpr);
       const most = Math.min(RIM, 0.3 * Math.min(w, h), numbered ? Math.min(w - 24, h - 13) / 2 : RIM);

@@ -8,11 +8,13 @@ export interface Hands {
   scene(): Scene | null;
   /** The pointer is over a cell, or over none. */
   point(cell: Cell | null): void;
-  pin(cell: Cell): void;
+  pin(cell: Cell | null): void;
   look(view: View): void;
 }
 
 const DRAG = 4;
+/** The second click of a double click comes within this time. */
+const DOUBLE_MS = 500;
 
 /** Mouse and touch: hover previews, click pins, drag pans, wheel and pinch zoom, double click resets. */
 export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal): { disarm(): void } {
@@ -20,6 +22,8 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
   let armed = false;
   const down = new Map<number, { x: number; y: number }>();
   let dragged = false;
+  /** The last click, with the pin that stood before the first of its series. */
+  let clicked: { at: number; pin: Cell | null } = { at: -Infinity, pin: null };
 
   const place = (e: { clientX: number; clientY: number }) => {
     const box = stage.getBoundingClientRect();
@@ -43,6 +47,8 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
   on("pointerdown", (e) => {
     const s = hands.scene();
     if (!s || e.button !== 0) return;
+    // The release is heard wherever it happens.
+    stage.setPointerCapture(e.pointerId);
     down.set(e.pointerId, { x: e.clientX, y: e.clientY });
     dragged = down.size > 1;
   });
@@ -57,9 +63,8 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
     if (down.size === 2) {
       pinch(s, e, from);
     } else if (dragged || Math.hypot(e.clientX - from.x, e.clientY - from.y) > DRAG) {
-      if (isWhole(s.view, s.grid)) return;
-      if (!dragged) stage.setPointerCapture(e.pointerId);
       dragged = true;
+      if (isWhole(s.view, s.grid)) return;
       const { plot } = s.layout;
       const rows = ((from.y - e.clientY) / plot.h) * s.view.rows;
       const cols = ((from.x - e.clientX) / plot.w) * s.view.cols;
@@ -81,6 +86,8 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
     const click = down.delete(e.pointerId) && !dragged && e.type === "pointerup";
     if (!s || !click) return;
     armed = true;
+    const pin = e.timeStamp - clicked.at < DOUBLE_MS ? clicked.pin : s.pinned;
+    clicked = { at: e.timeStamp, pin };
     const at = cellAt(s, e);
     if (at) hands.pin(at);
   };
@@ -93,8 +100,9 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
   });
   on("dblclick", (e) => {
     const s = hands.scene();
-    if (!s) return;
+    if (!s || isWhole(s.view, s.grid)) return;
     e.preventDefault();
+    hands.pin(clicked.pin);
     hands.look(whole(s.grid));
   });
   on("wheel", (e) => {

@@ -19,7 +19,13 @@ export function why(s: Scene, [r, c]: Cell): string {
 export function unsure(s: Scene, [r, c]: Cell): boolean {
   const { value, stderr } = cell(s.grid, r, c);
   if (Number.isNaN(value) || !s.grid.stderr.length) return false;
-  return doubt(stderr, s.options.uncertain_above, s.options.settled) > 0;
+  return doubt(stderr, s.options.uncertain_above) > 0;
+}
+
+/** What an unsure number lacks; without an error bar only more batches of a run under way help. */
+export function lack(s: Scene, [r, c]: Cell): string {
+  if (!Number.isNaN(cell(s.grid, r, c).stderr)) return "not certain yet";
+  return s.options.settled ? "no error bar: too few batches" : "no error bar yet";
 }
 
 /** "ResNet-8 layer2 vs ResNet-14 layer3: 0.83 plus or minus 0.01". */
@@ -33,7 +39,7 @@ export function sentence(s: Scene, at: Cell): string {
   }
   const n = decimals(stderr);
   const error = stderr >= 0 ? ` plus or minus ${stderr.toFixed(n)}` : "";
-  return `${names}: ${fixed(value, n)}${error}${unsure(s, at) ? ", not certain yet" : ""}`;
+  return `${names}: ${fixed(value, n)}${error}${unsure(s, at) ? `, ${lack(s, at)}` : ""}`;
 }
 
 /** The name of the whole picture. */

@@ -1,7 +1,7 @@
 import { fixed, withError } from "./format.ts";
 import { cell } from "./grid.ts";
 import type { Scene, Side } from "./scene.ts";
-import { unsure, why } from "./speech.ts";
+import { lack, unsure, why } from "./speech.ts";
 import type { Cell } from "./traits.ts";
 import { h, lower, raise } from "../shared/dom.ts";
 
@@ -20,15 +20,8 @@ export function fillTip(tip: HTMLElement, s: Scene, at: Cell): void {
   const { value, stderr } = cell(s.grid, at[0], at[1]);
   const undef = Number.isNaN(value);
   const shaky = unsure(s, at);
-  const settled = s.options.settled;
-  const note = undef
-    ? why(s, at)
-    : shaky
-      ? Number.isNaN(stderr)
-        ? "no error bar yet"
-        : "not certain yet"
-      : "";
-  const number = undef ? "undefined" : stderr >= 0 ? withError(value, stderr) : fixed(value, settled ? 3 : 2);
+  const note = undef ? why(s, at) : shaky ? lack(s, at) : "";
+  const number = undef ? "undefined" : stderr >= 0 ? withError(value, stderr) : fixed(value, shaky ? 2 : 3);
   const best = s.best && s.best[at[0]] === at[1] ? h("span", { class: "cka-tip-note" }, "best match of its row") : null;
   const label = s.options.value_name === "CKA" ? null : h("span", { class: "cka-tip-note" }, s.options.value_name);
   tip.replaceChildren(

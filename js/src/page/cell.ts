@@ -1,10 +1,25 @@
-import { block, number, sameKey } from "./data.ts";
-import type { CellKey, Key, Report, Table } from "./data.ts";
+import { block, matrix, number, sameKey } from "./data.ts";
+import type { CellKey, Key, Metric, Report, Table } from "./data.ts";
 import { mean, oddOnesOut } from "./odd.ts";
 import type { OddOne } from "./odd.ts";
 
 /** Why a cell between two defined layers has no score. */
-export const APART = "never computed together";
+const APART = "never computed together";
+
+/** Whether every two defined layers of two models have a score. */
+function met(report: Report, row: number, col: number): boolean {
+  const scores = matrix(report, "mean", row, col);
+  const [rows, cols] = [report.models[row].reasons, report.models[col].reasons];
+  return rows.every((why, i) => why || cols.every((not, j) => not || !Number.isNaN(scores[i * cols.length + j])));
+}
+
+/** Why a cell between two defined layers has no number of a measure. */
+export function lackOf(report: Report, metric: Metric, row: number, col: number): string {
+  if (metric === "mean") return APART;
+  const lacks = metric === "spread" ? "one pair only: no spread" : "no error bar: fewer than 5 batches";
+  // Where some layers never met, no single reason holds for every cell.
+  return met(report, row, col) ? lacks : `${lacks}, or ${APART}`;
+}
 
 /** One pair of particles with its score. */
 export interface Pair {

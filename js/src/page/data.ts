@@ -8,7 +8,10 @@ export interface ModelData {
   readonly reasons: readonly string[];
 }
 
-type Kind = "mean" | "stderr" | "spread" | "null" | "above";
+/** What the heatmap can show. */
+export type Metric = "mean" | "spread" | "stderr";
+
+type Kind = Metric | "null" | "above";
 
 /** What Python writes into the page; matrices are upper halves, base64 of little-endian float32. */
 export interface Written {

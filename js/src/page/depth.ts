@@ -6,6 +6,7 @@ const HEIGHT = 128;
 const LEFT = 30;
 const RIGHT = 8;
 const TOP = 8;
+const KEYS = "the arrow keys in the heatmap go from layer to layer";
 
 export interface Along {
   readonly profile: Profile;
@@ -17,7 +18,7 @@ export interface Along {
   readonly short: string;
 }
 
-/** Score against depth: mean and spread of all pairs, a thin line a particle; a click goes to that layer. */
+/** Score against depth: mean and spread of all pairs, a thin line a particle; a click goes to that layer, as arrow keys in the heatmap do. */
 export function depthChart(along: Along, width: number, go: (layer: number) => void): SVGSVGElement {
   const { profile, layers, tone } = along;
   const last = layers.length - 1;
@@ -29,7 +30,7 @@ export function depthChart(along: Along, width: number, go: (layer: number) => v
   const label = best < 0 ? "no scores" : `highest at ${layers[best]} with ${score(profile.mean[best])}`;
   const chart = s("svg", {
     class: `cka-chart cka-depth cka-${tone}`, width, height: TOP + HEIGHT + 22, role: "img",
-    "aria-label": `score along the depth of ${along.name}: ${label}`,
+    "aria-label": `score along the depth of ${along.name}: ${label}; ${KEYS}`,
   });
   for (const t of [low < 0 ? low : 0, 0.5, 1]) {
     chart.append(

@@ -1,4 +1,3 @@
-import { APART } from "./cell.ts";
 import type { Report } from "./data.ts";
 import { matrix } from "./data.ts";
 import { h } from "../shared/dom.ts";
@@ -33,8 +32,8 @@ export function facts(report: Report, row: number, col: number): HTMLElement[] {
 
 const NaN_FLOOR = -1;
 
-/** Why cells are hatched. */
-export function legend(report: Report, values: Float32Array, row: number, col: number): string {
+/** Why cells are hatched; `lack` is the reason of those between two defined layers. */
+export function legend(report: Report, values: Float32Array, row: number, col: number, lack: string): string {
   const hatched = values.reduce((n, v) => n + Number(Number.isNaN(v)), 0);
   if (!hatched) return "";
   const named = new Set<string>();
@@ -43,7 +42,7 @@ export function legend(report: Report, values: Float32Array, row: number, col: n
     reasons.forEach((reason, i) => reason && named.add(`${name} ${layers[i]}: ${reason}`));
   }
   const some = [...named].slice(0, 3).join("; ") + (named.size > 3 ? "; …" : "");
-  return `hatched: ${plural(hatched, "undefined cell")} (${some || APART})`;
+  return `hatched: ${plural(hatched, "undefined cell")} (${some || lack})`;
 }
 
 /** The run's warnings, above all numbers. */

@@ -7,12 +7,14 @@ import type { Along } from "./depth.ts";
 import { pairChart } from "./dots.ts";
 import { heatmapModel, wire } from "./matrix.ts";
 import { MOST, similarityOrder } from "./mds.ts";
-import { coordinates, planeChart } from "./plane.ts";
+import { coordinates, crowded, planeChart } from "./plane.ts";
 import { render } from "../heatmap.ts";
 import { h } from "../shared/dom.ts";
 import { clip, plural, plusMinus, score } from "./words.ts";
 
 const MAX_TABLE = 400;
+/** Particles of one side from which an order says something. */
+const FEWEST = 3;
 
 export interface Names {
   readonly full: (key: Key) => string;
@@ -57,7 +59,8 @@ export function panel(report: Report, names: () => Names, select: (key: CellKey)
     head.replaceChildren(...(data ? title(report, data, names()) : nothing()));
     matrix.hidden = !many || !data.scores;
     odd.hidden = !many;
-    sort.hidden = matrix.hidden || data!.count < 3 || Math.max(data!.scores!.length, data!.scores![0].length) > MOST;
+    const most = data?.scores ? Math.max(data.scores.length, data.scores[0].length) : 0;
+    sort.hidden = matrix.hidden || most < FEWEST || most > MOST;
     if (many && data.scores) model.assign(particleTraits(data, names(), sorted.checked && !sort.hidden));
     odd.replaceChildren(many ? verdict(report, data, names()) : "");
     charts();
@@ -189,6 +192,9 @@ function below(
     });
     const note = sameKey(row, col) ? "near is alike" : `● ${clip(layer(row), 14)}  ◆ ${clip(layer(col), 14)}`;
     parts.push(figure("map of the particles", planeChart(map.coords, marks, wide), note));
+  } else if (crowded(data)) {
+    const why = `For more than ${MOST} particles this page draws no map, and offers no order by similarity; the explorer in a notebook does.`;
+    parts.push(figure("map of the particles", h("p", { class: "cka-muted" }, why)));
   }
   if (data.scores && !data.single) parts.push(table(data, names));
   return parts;

@@ -7,11 +7,17 @@ import { s } from "./svg.ts";
 const HEIGHT = 170;
 const EDGE = 26;
 
+/** Whether there are more particles than the page can place. */
+export function crowded({ key, scores }: CellData): boolean {
+  if (!scores) return false;
+  return scores.length + (sameKey(key.row, key.col) ? 0 : scores[0].length) > MOST;
+}
+
 /** Particles of the row and of the column on one plane, near each other where they are alike; null under three. */
 export function coordinates(report: Report, data: CellData): { coords: number[][]; split: number } | null {
   const { row, col } = data.key;
   const between = data.scores;
-  if (!between || data.single) return null;
+  if (!between || data.single || crowded(data)) return null;
   const split = between.length;
   const own = (key: Key) => block(report, "scores", { row: key, col: key })!;
   const all = sameKey(row, col)
@@ -20,7 +26,7 @@ export function coordinates(report: Report, data: CellData): { coords: number[][
         ...own(row).map((line, i) => [...line, ...between[i]]),
         ...own(col).map((line, j) => [...between.map((b) => b[j]), ...line]),
       ];
-  if (all.length < 3 || all.length > MOST) return null;
+  if (all.length < 3) return null;
   const scores = all.map((line, i) => line.map((v, j) => (i === j && Number.isFinite(v) ? 1 : v)));
   return { coords: classicalMds(angles(scores), 2), split };
 }

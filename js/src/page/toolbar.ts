@@ -1,8 +1,6 @@
-import type { Report } from "./data.ts";
+import type { Metric, Report } from "./data.ts";
 import { freshId, h } from "../shared/dom.ts";
 import { clip } from "./words.ts";
-
-export type Metric = "mean" | "spread" | "stderr";
 
 /** What the controls say. */
 export interface Choice {
