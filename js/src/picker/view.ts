@@ -5,7 +5,7 @@ import { LINE } from "./line.ts";
 export interface Window {
   readonly el: HTMLElement;
   readonly id: (at: number) => string;
-  /** Draws `count` lines of `height` pixels at most; `make` builds the line at an index. */
+  /** Draws `count` lines, the whole ones of `height` pixels at most; `make` builds the line at an index. */
   draw(count: number, height: number, active: number, make: (at: number) => HTMLElement): void;
   reveal(at: number): void;
   page(): number;
@@ -23,7 +23,7 @@ export function scroller(scrolled: () => void, signal: AbortSignal): Window {
     el,
     id,
     draw(count, height, active, make) {
-      const shown = Math.min(height, count * LINE);
+      const shown = Math.min(Math.max(1, Math.floor(height / LINE)), count) * LINE;
       el.style.height = `${shown + 2}px`;
       space.style.height = `${count * LINE}px`;
       const first = Math.max(0, Math.floor(el.scrollTop / LINE) - SPARE);
