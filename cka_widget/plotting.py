@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cka_widget.brackets import ROOM, draw_brackets, take_apart
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -58,9 +60,11 @@ def draw(
     vmax: float = 1.0,
     annotate: bool = False,
     colorbar: bool = True,
+    brackets: bool = True,
+    value_name: str = "CKA",
     title: str | None = None,
 ) -> Axes:
-    """Draw a matrix of CKA values.
+    """Draw a matrix of CKA values, or of something else.
 
     Args:
         values: (rows, columns); NaN is hatched. What lies outside vmin ... vmax takes the end's
@@ -76,6 +80,9 @@ def draw(
         vmax: value of the highest colour.
         annotate: write the values into the cells.
         colorbar: draw a colour bar.
+        brackets: gather neighbouring layers under one module by a bracket with its name, and
+            write only what is left of theirs; what all names begin with goes to the axis' name.
+        value_name: label of the colour bar.
         title: above the picture.
 
     Returns:
@@ -102,11 +109,10 @@ def draw(
         vmax=vmax,
         interpolation="nearest",
     )
-    _label(ax, row_labels, col_labels)
-    ax.set_ylabel(row_name.replace("$", r"\$"))
-    ax.set_xlabel(col_name.replace("$", r"\$"))
+    _label(ax, "y", row_labels, row_name, brackets)
+    _label(ax, "x", col_labels, col_name, brackets)
     if title is not None:
-        ax.set_title(title.replace("$", r"\$"))
+        ax.set_title(_plain(title))
     if annotate:
         _annotate(ax, table, image)
     if colorbar:
@@ -116,7 +122,7 @@ def draw(
         width, _ = _inches(ax)
         beside = ax.inset_axes((1 + 0.1 / width, 0, 0.15 / width, 1))
         extend = ends[int(below), int(above)]
-        ax.figure.colorbar(image, cax=beside, label="CKA", extend=extend)
+        ax.figure.colorbar(image, cax=beside, label=value_name, extend=extend)
     return ax
 
 
@@ -128,19 +134,30 @@ def _axis_name(result: CKAResult, model: str) -> str:
 def _new_axes(rows: int, cols: int, annotate: bool) -> Axes:
     from matplotlib import pyplot as plt
 
+    size = figure_size(rows, cols, annotate=annotate)
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def figure_size(rows: int, cols: int, *, annotate: bool = False) -> tuple[float, float]:
+    """Width and height (inches) that suit a matrix with its labels."""
     # Room for one label a cell until the figure would outgrow a page.
     legible = 0.36 if annotate else 1.4 * _FONT / _INCH
     cell = max(min(legible, _PAGE / max(rows, cols)), _SMALLEST / max(rows, cols))
-    _, ax = plt.subplots(figsize=(cols * cell + 2.4, rows * cell + 1.8), layout="constrained")
-    return ax
+    return cols * cell + 2.4, rows * cell + 1.8
 
 
-def _label(ax: Axes, rows: Sequence[str], cols: Sequence[str]) -> None:
-    width, height = _inches(ax)
-    down, across = thinned(len(rows), height), thinned(len(cols), width)
-    ax.set_yticks(down, [_short(rows[i]) for i in down], fontsize=_FONT)
-    ax.set_xticks(across, [_short(cols[i]) for i in across], fontsize=_FONT, rotation=90)
-    ax.tick_params(length=2)
+def _label(
+    ax: Axes, which: Literal["x", "y"], labels: Sequence[str], name: str, brackets: bool
+) -> None:
+    stem, groups, texts = take_apart(labels) if brackets else ("", [], list(labels))
+    inches = _inches(ax)[which == "y"]
+    kept, axis = thinned(len(texts), inches), ax.xaxis if which == "x" else ax.yaxis
+    axis.set_ticks(kept, [_short(texts[i]) for i in kept], fontsize=_FONT)
+    axis.set_tick_params(length=2, labelrotation=90 if which == "x" else 0)
+    axis.set_label_text(_plain(" · ".join(filter(None, (name, stem)))))
+    if groups:
+        draw_brackets(ax, which, groups, inches * _INCH / len(labels), _FONT)
+        axis.labelpad = ROOM
 
 
 def _inches(ax: Axes) -> tuple[float, float]:
@@ -157,9 +174,12 @@ def thinned(count: int, inches: float) -> list[int]:
 
 
 def _short(label: str) -> str:
-    # A dotted name tells most at its end. A dollar sign would start a formula.
-    text = label if len(label) <= _LONGEST else "…" + label[1 - _LONGEST :]
-    return text.replace("$", r"\$")
+    # A dotted name tells most at its end.
+    return _plain(label if len(label) <= _LONGEST else "…" + label[1 - _LONGEST :])
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # a dollar sign would start a formula
 
 
 def _annotate(ax: Axes, table: npt.NDArray[np.float64], image: Any) -> None:

@@ -24,7 +24,8 @@ ALLOWED = {
     "introspection": {"engine", "layer_tree"},
     "torch_cka": {"engine", "torch_cka_run", "plotting"},
     "report": {"engine", "plotting"},
-    "plotting": {"engine"},
+    "brackets": set(),
+    "plotting": {"engine", "brackets"},
     "widgets": {"engine", "introspection", "layer_tree", "plotting", "report", "__init__"},
 }
 ENGINE = {

@@ -15,6 +15,7 @@ import zoo
 from checks import run
 from matplotlib import pyplot as plt
 
+from cka_widget.brackets import Bracket, take_apart
 from cka_widget.engine.result import CKAResult
 from cka_widget.plotting import draw, thinned
 
@@ -99,13 +100,54 @@ def test_labels_are_thinned_evenly(count: int, inches: float) -> None:
 
 
 def test_labels_of_a_large_matrix_do_not_overlap() -> None:
-    names = [f"layer{i // 100}.{i % 100}.convolution_of_a_long_name" for i in range(300)]
+    names = [f"layer{i // 100}.{i % 100}.convolution_of_a_rather_long_name" for i in range(300)]
     ax = draw(np.random.default_rng(0).random((300, 300)), names, names)
     ax.figure.canvas.draw()
     boxes = [t.get_window_extent() for t in ax.get_yticklabels()]
     boxes.sort(key=lambda box: box.y0)
     assert all(a.y1 <= b.y0 + 1 for a, b in pairwise(boxes))
     assert all(t.get_text().startswith("…") for t in ax.get_yticklabels())
+
+
+@pytest.mark.parametrize(
+    ("labels", "stem", "brackets", "texts"),
+    [
+        (["a"], "", [], ["a"]),
+        (["a", "b"], "", [], ["a", "b"]),
+        (["net.0.conv"], "", [], ["net.0.conv"]),
+        (["stem", "a.0", "a.1", "a", "b.0"], "", [("a", 1, 3)], ["stem", "0", "1", "a", "b.0"]),
+        (["m.x.0", "m.x.1", "m.y"], "m", [("x", 0, 1)], ["0", "1", "y"]),
+        (["e.layer.0.a", "e.layer.1.a", "head"], "", [("e.layer", 0, 1)], ["0.a", "1.a", "head"]),
+        (["a.0", "b", "a.1"], "", [], ["a.0", "b", "a.1"]),
+    ],
+)
+def test_names_are_taken_apart_at_their_modules(
+    labels: list[str], stem: str, brackets: list[Any], texts: list[str]
+) -> None:
+    assert take_apart(labels) == (stem, [Bracket(*one) for one in brackets], texts)
+
+
+def test_brackets_stand_between_labels_and_name_of_an_axis() -> None:
+    rows = ["e.stem", *(f"e.block{i}.{j}" for i in (0, 1) for j in range(4))]
+    ax = draw(np.eye(9), rows, list("abcdefghi"), "rows", "cols", title="t")
+    ax.figure.canvas.draw()
+    assert ax.get_ylabel() == "rows · e"
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["stem", *"01230123"]
+    drawn = [t for t in ax.texts if t.get_text().startswith("block")]
+    assert [t.get_text() for t in drawn] == ["block0", "block1"]
+    labels = min(t.get_window_extent().x0 for t in ax.get_yticklabels())
+    for text, line in zip(drawn, ax.lines, strict=True):
+        assert text.get_window_extent().x1 < line.get_window_extent().x0 < labels
+        assert ax.yaxis.label.get_window_extent().x1 < text.get_window_extent().x0
+    plain = draw(np.eye(9), rows, rows, brackets=False)
+    assert not plain.lines
+    assert plain.get_yticklabels()[1].get_text() == "e.block0.0"
+
+
+@pytest.mark.parametrize("name", [r"cost $\foo", r"$\frac{ $", "$$", r"\$x$", "a_$b^$"])
+def test_no_name_is_read_as_a_formula(name: str) -> None:
+    labels = [f"{name}.{name}", f"{name}.b", name]
+    draw(np.eye(3), labels, labels, name, name, title=name).figure.canvas.draw()
 
 
 def test_a_picture_can_be_saved(result: CKAResult, tmp_path: Any) -> None:

@@ -90,7 +90,13 @@ class CKAExplorer(widgets.VBox):
         trees = self._study.trees
         offered = kinds(self._drawing, lambda: self.result, trees)
         self._views = Views(
-            trees, self._study.particles, offered, theme, self._lock, self._output.style
+            trees,
+            self._study.particles,
+            offered,
+            theme,
+            self._lock,
+            self._output.style,
+            threaded=not _on_colab(),
         )
         self._screen = Screen(self._views, self._study)
         names = self._study.names
@@ -373,7 +379,8 @@ class CKAExplorer(widgets.VBox):
 
     def _drawing(self) -> Any:
         with self._lock:
-            return self._screen.picture(self._known, self.pair)
+            draw = self._screen.picture(self._known, self.pair)
+        return draw()
 
     def _png(self) -> bytes:
         return picture.png(self._drawing())

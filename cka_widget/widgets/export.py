@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -25,14 +26,23 @@ class ExportMenu(widgets.HBox):
 
     Args:
         kinds: label of the button -> (file name, function that gives the file's bytes).
+        lock: held while the menu is written.
+        threaded: write in a thread, so that the kernel stays free.
     """
 
-    def __init__(self, kinds: Mapping[str, tuple[str, Callable[[], bytes]]]) -> None:
-        self._buttons = []
+    def __init__(
+        self,
+        kinds: Mapping[str, tuple[str, Callable[[], bytes]]],
+        lock: Any,
+        threaded: bool = True,
+    ) -> None:
+        self._buttons: list[widgets.Button] = []
+        self._lock, self._threaded = lock, threaded
+        self._writer: threading.Thread | None = None
         self.message = widgets.HTML(tag("span", "save beside the notebook", class_="cka-muted"))
         for label, (name, make) in kinds.items():
             button = widgets.Button(description=label, tooltip=f"Write {name}")
-            button.on_click(lambda _, name=name, make=make: self._write(name, make))
+            button.on_click(lambda _, name=name, make=make: self._start(name, make))
             self._buttons.append(button)
         super().__init__([*self._buttons, self.message])
         self.add_class("cka-export")
@@ -44,22 +54,48 @@ class ExportMenu(widgets.HBox):
         self.open = not self.open
         (self.remove_class if self.open else self.add_class)("cka-hidden")
 
+    def wait(self) -> None:
+        """Block until the last file is written."""
+        if self._writer is not None:
+            self._writer.join()
+
+    def _start(self, name: str, make: Callable[[], bytes]) -> None:
+        with self._lock:
+            if self._buttons[0].disabled:
+                return  # a second click, on its way before the first one was seen
+            self._say(tag("span", f"writing {name} …", class_="cka-muted", role="status"), True)
+        if self._threaded:
+            self._writer = threading.Thread(target=self._write, args=(name, make))
+            self._writer.start()
+        else:
+            self._write(name, make)
+
+    def _say(self, message: str, busy: bool) -> None:
+        self.message.value = message
+        for button in self._buttons:
+            button.disabled = busy
+
     def _write(self, name: str, make: Callable[[], bytes]) -> None:
         try:
-            data = make()
-            path = _free(Path(name))
-            path.write_bytes(data)
+            message = _written(name, make())
         except Exception as error:  # shown where the reader looks, instead of in a log
-            self.message.value = tag("span", f"{name} could not be written: {error}", role="alert")
-            return
-        link = ""
-        if len(data) <= MAX_LINK:
-            source = base64.b64encode(data).decode("ascii")
-            link = (
-                f' · <a download="{escape(path.name, quote=True)}" '
-                f'href="data:application/octet-stream;base64,{source}">download</a>'
-            )
-        self.message.value = f"{tag('span', f'wrote {path.name}', role='status')}{link}"
+            message = tag("span", f"{name} could not be written: {error}", role="alert")
+        with self._lock:
+            self._say(message, False)
+
+
+def _written(name: str, data: bytes) -> str:
+    """Write the file; what to say of it, with a download where it is small."""
+    path = _free(Path(name))
+    path.write_bytes(data)
+    link = ""
+    if len(data) <= MAX_LINK:
+        source = base64.b64encode(data).decode("ascii")
+        link = (
+            f' · <a download="{escape(path.name, quote=True)}" '
+            f'href="data:application/octet-stream;base64,{source}">download</a>'
+        )
+    return f"{tag('span', f'wrote {path.name}', role='status')}{link}"
 
 
 def kinds(
@@ -67,7 +103,7 @@ def kinds(
 ) -> dict[str, tuple[str, Callable[[], bytes]]]:
     """What an explorer offers: label -> (file name, function that gives the file's bytes)."""
     return {
-        "PNG": ("cka.png", lambda: picture.png(drawing())),
+        "PNG": ("cka.png", lambda: picture.png(drawing(), picture.PRINT)),
         "SVG": ("cka.svg", lambda: picture.svg(drawing())),
         "CSV": ("cka.csv", lambda: result().to_frame().to_csv(index=False).encode()),
         "page": ("cka.html", lambda: _page(result(), trees)),

@@ -1,4 +1,4 @@
-"""A static picture of the heatmap, for files and for places without a front end."""
+"""The heatmap on screen as a static picture, for files and for places without a front end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cka_widget.widgets.format import shorten
+from cka_widget.plotting import draw, figure_size
+from cka_widget.widgets.style import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLORS = {"a": "#2563eb", "b": "#0f766e"}
-MAX_LABELS = 40
+PREVIEW, PRINT = 110, 300
+"""Dots per inch of the picture in a cell's output, and of the one for a publication."""
 
 
 def figure(
@@ -27,7 +28,7 @@ def figure(
     origin: str = "top",
     note: str = "",
 ) -> Figure:
-    """Draw a matrix as a publication would.
+    """Draw a matrix as `CKAResult.plot` does, the models' names in their colours.
 
     Args:
         values: (rows, columns), NaN where undefined (hatched).
@@ -37,38 +38,33 @@ def figure(
         colormap: a matplotlib colour map.
         limits: ends of the colour range; None takes the data's.
         origin: "top" or "bottom": where the first layer is.
-        note: small print under the picture.
+        note: small print over the picture.
     """
     # Imported here: matplotlib takes longer to load than the rest of the explorer to show.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height, width = (min(max(0.22 * n + 1.6, 3.4), 10.0) for n in values.shape)
-    drawing = Figure(figsize=(width + 1.6, height), dpi=110, layout="constrained")
+    if limits is None:
+        known = values[np.isfinite(values)]
+        limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    # Not by pyplot, whose figures a notebook shows by itself, and which threads may not share.
+    drawing = Figure(figure_size(*values.shape), layout="constrained")
     FigureCanvasAgg(drawing)
-    axes = drawing.add_subplot()
-    axes.patch.set(hatch="////", edgecolor="#b4b9c0", facecolor="white")
-    low, high = limits or (None, None)
-    picture = axes.imshow(
-        np.ma.masked_invalid(values), cmap=colormap, vmin=low, vmax=high, aspect="auto",
-        interpolation="nearest", origin="upper" if origin == "top" else "lower",
+    axes = draw(
+        values, rows[1], cols[1], rows[0], cols[0],
+        ax=drawing.add_subplot(), origin="upper" if origin == "top" else "lower",
+        cmap=colormap, vmin=limits[0], vmax=limits[1], value_name=value_name,
     )  # fmt: skip
-    for side, (name, labels, slot) in ((axes.yaxis, rows), (axes.xaxis, cols)):
-        step = -(-len(labels) // MAX_LABELS)
-        shown = range(0, len(labels), max(step, 1))
-        side.set_ticks(list(shown), [shorten(labels[i], 22) for i in shown])
-        side.set_label_text(name, color=COLORS[slot], fontsize=10)
-    axes.tick_params(labelsize=7, length=2)
-    axes.tick_params(axis="x", labelrotation=90)
-    drawing.colorbar(picture, ax=axes, label=value_name, fraction=0.05, pad=0.02)
+    for side, (_, _, slot) in ((axes.yaxis, rows), (axes.xaxis, cols)):
+        side.label.set_color(LIGHT[slot])
     if note:
-        axes.set_title(note, fontsize=8, loc="left", color="#656d76")
+        axes.set_title(note, fontsize=8, loc="left", color=LIGHT["muted"])
     return drawing
 
 
-def png(drawing: Figure) -> bytes:
+def png(drawing: Figure, dpi: int = PREVIEW) -> bytes:
     """The drawing as PNG."""
-    return _saved(drawing, "png")
+    return _saved(drawing, "png", dpi=dpi)
 
 
 def svg(drawing: Figure) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -115,8 +116,8 @@ class Screen:
         """Names of the heatmap's [row, column]."""
         return None if self._axes is None else cell_at(*self._axes, pair)
 
-    def picture(self, known: Known, pair: Sequence[str]) -> Any:
-        """The heatmap on screen as a static figure.
+    def picture(self, known: Known, pair: Sequence[str]) -> Callable[[], Any]:
+        """What draws the heatmap on screen as a static figure, without the lock and at any time.
 
         Raises:
             ValueError: nothing was drawn yet.
@@ -125,7 +126,8 @@ class Screen:
             raise ValueError("there is no result to draw yet")
         heatmap, (rows, cols), slots = self._views.heatmap, self._axes, self.slots(pair)
         samples = sorted({run.result.samples for run in known.shown(*self._axes)})
-        return picture.figure(
+        return partial(
+            picture.figure,
             self._values,
             (rows.model, rows.layers, slots[rows.model]),
             (cols.model, cols.layers, slots[cols.model]),

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import ipywidgets as widgets
 
-_LIGHT = {
+LIGHT = {
     "a": "#2563eb",
     "b": "#0f766e",
     "odd": "#c8411b",
@@ -20,7 +20,7 @@ _LIGHT = {
 
 def color(slot: str) -> str:
     """A palette slot as a CSS colour that follows the theme (a fixed one on old ipywidgets)."""
-    fixed = _LIGHT[slot]
+    fixed = LIGHT[slot]
     # Colour traits learnt CSS variables in ipywidgets 8.
     return fixed if widgets.__version__.startswith("7.") else f"var(--cka-{slot}, {fixed})"
 

@@ -37,6 +37,7 @@ class Views:
         theme: str,
         lock: Any,
         style: str,
+        threaded: bool,
     ) -> None:
         self._particles, self._lock = particles, lock
         self.pickers = {
@@ -66,7 +67,8 @@ class Views:
         self._column.add_class("cka-pickers")
         self.drill = DrillDown(theme)
         self.pulse = Pulse(lock, lambda: family(self.everything(), SHOWN))
-        self.header, self.line, self.menu = Header(), StatusLine(self.pulse), ExportMenu(kinds)
+        self.header, self.line = Header(), StatusLine(self.pulse)
+        self.menu = ExportMenu(kinds, lock, threaded)
         for button in self.header.steering:
             button.on_click(lambda _: self.pulse.hear())
         body = widgets.Box([self._column, middle, self.drill])
