@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections import deque
 from collections.abc import Callable
 from html import escape
 from typing import Any
@@ -11,6 +12,9 @@ from uuid import uuid4
 
 from IPython.display import display
 
+CAPTION = "A picture of the result: run the cell again for the live explorer."
+KEPT = 8
+"""Displays of one widget that get new pictures; of those before them the picture stays."""
 VIEW = "application/vnd.jupyter.widget-view+json"
 log = logging.getLogger(__name__)
 
@@ -34,7 +38,7 @@ class CellOutput:
 
     def __init__(self) -> None:
         self._mark = f"cka-picture-{uuid4().hex[:8]}"
-        self._places: list[Any] = []
+        self._places: deque[Any] = deque(maxlen=KEPT)
         self._picture = self._text = ""
 
     @property
@@ -65,8 +69,9 @@ class CellOutput:
         if not self._picture:
             return {"text/plain": "", "text/html": f'<span class="{self._mark}"></span>'}
         image = (
-            f'<img class="{self._mark}" alt="{escape(self._text, quote=True)}" '
+            f'<figure class="{self._mark}"><img alt="{escape(self._text, quote=True)}" '
             f'src="data:image/png;base64,{self._picture}">'
+            f"<figcaption>{escape(self._text)}. {CAPTION}</figcaption></figure>"
         )
         return {"text/plain": self._text, "text/html": image, "image/png": self._picture}
 

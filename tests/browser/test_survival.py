@@ -132,7 +132,7 @@ def test_a_saved_state_opens_without_the_kernel_that_made_it(
     expect(explorer.locator(".cka-state")).to_contain_text("640 samples")
     expect(explorer.locator(".cka-drill")).to_contain_text("4 particle pairs")
     stands(explorer)
-    expect(notebook.page.locator("img[class^=cka-picture]")).to_be_hidden()
+    expect(notebook.page.locator("[class^=cka-picture] img")).to_be_hidden()
     explorer.screenshot(path=screenshots / "gone-reopened.png")
     assert notebook.errors == []
 
@@ -140,11 +140,13 @@ def test_a_saved_state_opens_without_the_kernel_that_made_it(
 def test_without_a_saved_state_the_picture_stands(
     notebook: Notebook, explorer: Locator, screenshots: Path
 ) -> None:
-    picture = notebook.page.locator("img[class^=cka-picture]")
+    picture = notebook.page.locator("[class^=cka-picture] img")
     expect(picture).to_be_hidden()
     reopened(notebook)
     expect(picture).to_be_visible(timeout=60 * SECOND)
     assert picture.evaluate("img => img.naturalWidth") > 300
+    caption = notebook.page.locator("[class^=cka-picture] figcaption")
+    expect(caption).to_contain_text("run the cell again for the live explorer")
     notebook.page.screenshot(path=screenshots / "picture.png")
 
 

@@ -6,7 +6,7 @@ import pytest
 from explorers import explore
 
 from cka_widget.widgets import output as module
-from cka_widget.widgets.output import VIEW, CellOutput
+from cka_widget.widgets.output import CAPTION, KEPT, VIEW, CellOutput
 
 
 class Screen:
@@ -87,4 +87,14 @@ def test_the_pictures_words_are_text(screen):
     output = CellOutput()
     output.show({"text/plain": "x"})
     output.leave(lambda: b"png", '<b>"A"</b>')
-    assert "<b>" not in screen.bundles[1]["text/html"]
+    html = screen.bundles[1]["text/html"]
+    assert "<b>" not in html
+    assert f"&lt;b&gt;&quot;A&quot;&lt;/b&gt;. {CAPTION}</figcaption>" in html
+
+
+def test_only_the_latest_displays_get_new_pictures(screen):
+    output = CellOutput()
+    for _ in range(KEPT + 2):
+        output.show({"text/plain": "x"})
+    output.leave(lambda: b"png", "x")
+    assert ["image/png" in bundle for bundle in screen.bundles[1::2]] == [False] * 2 + [True] * KEPT
