@@ -30,7 +30,7 @@ SPOKEN = {
 
 
 class StatusLine(widgets.VBox):
-    """Writes one line of text a publication; a change of state is spoken too.
+    """Writes one line of text a publication; a change of state is spoken too, by `waiting`.
 
     Args:
         waiting: widget below the line that says what a pressed button waits for.
@@ -41,18 +41,21 @@ class StatusLine(widgets.VBox):
         self.notes, self.live = widgets.HTML(), widgets.HTML()
         super().__init__([self.bar, self.line, waiting, self.notes, self.live])
         self._said = ""
+        self._at = 0.0
 
     def show(self, state: str, progress: Progress, worst: float, setting: str) -> None:
         """Args: state; progress; largest standard error (NaN if none); device and estimator."""
-        self.bar.value = _bar(state, progress)
+        done = 1.0 if state == "done" else progress.fraction
+        self.bar.value = _bar(state, progress, done, self._at)
+        self._at = done or 0.0
         self.line.value = _line(state, progress, worst, setting)
 
     def speak(self, state: str, failure: Failure | None) -> None:
-        """Say a change of state to a screen reader."""
+        """Have a change of state read aloud: the page takes the words from here."""
         text = SPOKEN[state] + (f": {failure.sentence}" if failure else "")
         if text != self._said:
             self._said = text
-            self.live.value = tag("div", text, class_="cka-live-text", role="status")
+            self.live.value = tag("div", text, class_="cka-said")
 
     def note(self, sentences: Sequence[str], failure: Failure | None = None) -> None:
         """Show warnings, and the failure with its traceback folded away."""
@@ -64,23 +67,22 @@ class StatusLine(widgets.VBox):
                 f"{tag('pre', failure.traceback, tabindex='0')}</details></div>"
             )
         parts += [
-            f"<div>{tag('span', '⚠', aria_hidden='true')}{tag('span', s)}</div>" for s in sentences
+            f'<div role="alert">{tag("span", "⚠", aria_hidden="true")}{tag("span", s)}</div>'
+            for s in sentences
         ]
         text = f'<div class="cka-notes">{"".join(parts)}</div>' if parts else ""
         if text != self.notes.value:
             self.notes.value = text
 
 
-def _bar(state: str, progress: Progress) -> str:
-    done = progress.fraction
-    if state == "done":
-        done = 1.0
+def _bar(state: str, progress: Progress, done: float | None, before: float) -> str:
+    """The bar at `done` of its length, growing from where it stood `before`."""
     if done is None:
         unknown = state in ("running", "paused") and progress.batches > 0
         style, extra = ("" if unknown else "width:0"), (" cka-unknown" if unknown else "")
         value = ""
     else:
-        style, extra = f"width:{100 * done:.2f}%", ""
+        style, extra = f"--cka-from:{100 * min(before, done):.2f}%;width:{100 * done:.2f}%", ""
         value = f' aria-valuenow="{100 * done:.0f}"'
     return (
         f'<div class="cka-bar cka-{state}{extra}" role="progressbar" '

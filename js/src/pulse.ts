@@ -13,30 +13,46 @@ interface Traits {
 
 const PATIENCE_MS = 300;
 const QUIET_MS = 1000;
+/** A run that stands still has no news but what a click brings. */
+const STILL_MS = 5000;
 const KERNEL = "waiting for the kernel: another cell is running";
 const BATCH = "waiting for the batch under way";
 const STANDS = "What it had computed still stands here, but no click is answered: to go on, run the notebook's cells again.";
 const GONE = `The kernel is gone. ${STANDS}`;
 const RUN_GONE = `The kernel is gone, and the run with it. ${STANDS}`;
 
-/** Says why a pressed button has not acted yet, and asks for news where none come by themselves. */
+/** Says why a pressed button has not acted yet and what the run does, and asks for news where none come by themselves. */
 export function render({ model, el, signal: host }: Props<Traits> & { model: Pick<AnyModel<Traits>, "send"> }): () => void {
   const { signal, end } = lifetime(host);
   const line = h("div", { class: "cka-waiting", role: "status" });
-  el.append(line);
+  const spoken = h("div", { class: "cka-live-text", role: "status" });
+  el.append(line, spoken);
   const working = () => ["running", "paused"].includes(model.get("state"));
   let gone = false;
 
-  /** How many clicks the kernel had heard of when the latest was made; null where none waits. */
+  // A screen reader hears what changes inside an element that stays; ipywidgets makes new ones.
+  const speak = () => {
+    spoken.textContent = el.closest(".cka-explorer")?.querySelector(".cka-said")?.textContent ?? "";
+  };
+  onChange(model, ["state"], speak, signal);
+
+  /**
+   * How many clicks that steer the run the kernel had heard of when the latest was made; null where none waits.
+   * Other clicks are not counted: a question goes after them, and its answer says that they were heard.
+   */
   let before: number | null = null;
   let patience: ReturnType<typeof setTimeout> | undefined;
   const explain = () => {
     if (before !== null) line.textContent = model.get("heard") > before ? BATCH : KERNEL;
   };
   const clicked = (e: Event) => {
-    const button = e.target instanceof Element ? e.target.closest(".cka-steer") : null;
+    const button = e.target instanceof Element ? e.target.closest(".jupyter-button") : null;
     if (gone || !button || button.closest(".cka-explorer") !== el.closest(".cka-explorer")) return;
-    before = model.get("heard");
+    const steers = button.matches(".cka-steer");
+    before = steers ? model.get("heard") : Infinity;
+    if (!steers) setTimeout(ask);
+    idle = 0;
+    listen();
     clearTimeout(patience);
     patience = setTimeout(explain, PATIENCE_MS);
   };
@@ -53,20 +69,31 @@ export function render({ model, el, signal: host }: Props<Traits> & { model: Pic
   // Some hosts (Colab) show nothing that a thread sends, but what answers a message.
   let quiet: ReturnType<typeof setTimeout> | undefined;
   let asked = false;
+  /** Questions since the last news. */
+  let idle = 0;
+  const ask = () => {
+    if (!signal.aborted) model.send({ beat: model.get("beat") });
+  };
   const listen = () => {
     clearTimeout(quiet);
     if (gone || !working()) return;
     quiet = setTimeout(() => {
-      if (!asked) model.send({ beat: model.get("beat") });
+      if (!asked) ask();
       asked = true;
+      idle++;
       listen();
-    }, QUIET_MS);
+    }, idle && model.get("state") === "paused" ? STILL_MS : QUIET_MS);
   };
-  const news = () => {
+  const heard = () => {
+    if (before === Infinity) answered();
     asked = false;
     listen();
   };
-  model.on("msg:custom", news);
+  const news = () => {
+    idle = 0;
+    heard();
+  };
+  model.on("msg:custom", heard);
   onChange(model, ["beat", "state"], news, signal);
   listen();
 
@@ -82,8 +109,9 @@ export function render({ model, el, signal: host }: Props<Traits> & { model: Pic
   signal.addEventListener("abort", () => {
     clearTimeout(patience);
     clearTimeout(quiet);
-    model.off("msg:custom", news);
+    model.off("msg:custom", heard);
     line.remove();
+    spoken.remove();
   });
   return end;
 }

@@ -84,6 +84,31 @@ def test_a_cell_that_sleeps_stops_neither_the_bar_nor_a_click(
     assert notebook.value("explorer.state") == "cancelled"
 
 
+def test_run_in_a_busy_kernel_says_that_it_waits(notebook: Notebook, explorer: Locator) -> None:
+    page, waiting = notebook.page, explorer.locator(".cka-waiting")
+    page.evaluate(
+        """() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session
+            .kernel.requestExecute({ code: "import time; time.sleep(4)" }).done; }"""
+    )
+    explorer.get_by_role("button", name="Run").first.click()
+    waits = waiting.filter(has_text="another cell is running")
+    expect(waits.or_(explorer.get_by_role("button", name="Pause"))).to_be_visible()
+    page.evaluate("() => window.busy")
+    expect(explorer.get_by_role("button", name="Pause")).to_be_visible()
+    expect(waiting).to_be_empty()
+    expect(explorer.locator(".cka-live-text").get_by_text("is running")).to_have_count(1)
+
+
+def test_a_refused_run_is_an_alert_and_waits_for_nothing(
+    notebook: Notebook, explorer: Locator
+) -> None:
+    notebook.execute("explorer.layers = {'A': []}")
+    explorer.get_by_role("button", name="Run").first.click()
+    expect(explorer.get_by_role("alert")).to_contain_text("tick at least one layer")
+    notebook.page.wait_for_timeout(SECOND)
+    expect(explorer.locator(".cka-waiting")).to_be_empty()
+
+
 def test_a_pause_is_taken_back(notebook: Notebook, explorer: Locator) -> None:
     notebook.execute("explorer.run()")
     notebook.wait_for_value("explorer.progress > 0")
