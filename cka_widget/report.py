@@ -5,18 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
-from itertools import combinations_with_replacement
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from cka_widget.report_data import View, page_data
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from cka_widget.engine.result import CKAResult
 
 STATIC = Path(__file__).resolve().parent / "static"
@@ -51,6 +48,8 @@ def to_html(
     *,
     title: str | None = None,
     info: Mapping[str, Mapping[str, str]] | None = None,
+    layers: Mapping[str, Sequence[str]] | None = None,
+    view: View | None = None,
     max_particle_bytes: int = MAX_PARTICLE_BYTES,
 ) -> str:
     """The interactive page of a result, in one file that asks for nothing else.
@@ -60,6 +59,9 @@ def to_html(
         path: file to write; none is written where None.
         title: of the page; the models' names where None.
         info: what the tooltips add to a layer, by model and layer, such as "Conv2d 64×8×8".
+        layers: labels to keep, by model; a model that is not named keeps all, one without any is
+            left out.
+        view: what the page shows first; the first model against the last one where None.
         max_particle_bytes: the scores of all pairs of particles are left out where they take
             more than this; the page then says so.
 
@@ -77,7 +79,9 @@ def to_html(
         version=__version__,
         title=escape(title or f"CKA: {' against '.join(result.models)}"),
         style=style,
-        data=_json(_data(result, title or "CKA", info or {}, max_particle_bytes)),
+        data=_json(
+            page_data(result, title or "CKA", info or {}, layers or {}, view, max_particle_bytes)
+        ),
         heatmap=heatmap,
         script=script,
     )
@@ -118,94 +122,3 @@ def _json(data: Any) -> str:
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
-
-
-def _data(
-    result: CKAResult, title: str, info: Mapping[str, Mapping[str, str]], max_particle_bytes: int
-) -> dict[str, Any]:
-    provenance = result.provenance
-    return {
-        "title": title,
-        "models": [
-            {
-                "name": name,
-                "particles": result.n_particles(name),
-                "layers": result.layers(name),
-                "info": [info.get(name, {}).get(layer, "") for layer in result.layers(name)],
-                "reasons": [reason or "" for reason in result.reasons(name)],
-            }
-            for name in result.models
-        ],
-        "matrices": _matrices(result),
-        **_particles(result, max_particle_bytes),
-        "samples": result.samples,
-        "batches": result.batches,
-        "seconds": float(provenance.get("seconds") or 0),
-        "setting": _setting(provenance),
-        "footnote": _footnote(result),
-        "warnings": list(result.warnings),
-    }
-
-
-def _matrices(result: CKAResult) -> dict[str, str]:
-    """Upper halves (with the diagonal) of symmetric matrices over the layers of all models."""
-    kinds = {"mean": result.matrix, "stderr": result.stderr, "spread": result.spread}
-    if max(map(result.n_particles, result.models)) == 1:
-        del kinds["spread"]
-    if result.provenance.get("unbiased", True) and result.blocks:
-        kinds |= {"null": result.null, "above": result.above_chance}
-    return {name: _wire(_joined(result, kind)) for name, kind in kinds.items()}
-
-
-def _joined(result: CKAResult, kind: Any) -> np.ndarray:
-    ends = np.cumsum([0, *(len(result.layers(name)) for name in result.models)])
-    place = {name: slice(*ends[i : i + 2]) for i, name in enumerate(result.models)}
-    full = np.full((ends[-1], ends[-1]), np.nan)
-    for row, col in combinations_with_replacement(result.models, 2):
-        frame: pd.DataFrame = kind(row, col)
-        full[place[row], place[col]] = frame.to_numpy(float)
-    return full
-
-
-def _wire(full: np.ndarray) -> str:
-    """The upper half, row by row, as base64 of little-endian float32."""
-    half = full[np.triu_indices(len(full))].astype("<f4")
-    return base64.b64encode(half.tobytes()).decode("ascii")
-
-
-def _particles(result: CKAResult, limit: int) -> dict[str, Any]:
-    """Scores and errors between all rows of all particles, or why they are not there."""
-    if max(map(result.n_particles, result.models)) == 1:
-        return {"particles": None, "particles_note": ""}
-    rows = len(result.sums.h)
-    size = 2 * (rows * (rows + 1) // 2 * 4) * 4 // 3
-    if size > limit:
-        note = (
-            f"The scores of single pairs of particles ({size / 1e6:.1f} MB) were left out of this "
-            "page to keep it small; to_html(max_particle_bytes=...) puts them in."
-        )
-        return {"particles": None, "particles_note": note}
-    wired = {"scores": _wire(result._cka), "stderr": _wire(result._stderr)}
-    return {"particles": wired, "particles_note": ""}
-
-
-def _setting(provenance: Mapping[str, Any]) -> str:
-    estimator = "unbiased" if provenance.get("unbiased", True) else "biased"
-    parts = [provenance.get("device"), f"{estimator}, {provenance.get('kernel', 'linear')}"]
-    batch = provenance.get("hsic_batch_size")
-    parts.append(f"HSIC batch {batch}" if batch else None)
-    return " · ".join(str(part) for part in parts if part)
-
-
-def _footnote(result: CKAResult) -> list[str]:
-    from cka_widget import __version__
-
-    known, parts = result.provenance, []
-    bandwidth = known.get("bandwidth")
-    if bandwidth is not None:
-        parts.append(f"RBF bandwidth {bandwidth:g} × median distance")
-    if known.get("reduce"):
-        parts.append(f"features: {known['reduce']}")
-    parts.append(f"{result.blocks:,} HSIC blocks")
-    parts += [f"{name} {known[name]}" for name in ("torch", "python") if known.get(name)]
-    return [*parts, f"cka_widget {__version__}"]

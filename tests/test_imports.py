@@ -23,10 +23,11 @@ ALLOWED = {
     "layer_tree": set(),
     "introspection": {"engine", "layer_tree"},
     "torch_cka": {"engine", "torch_cka_run", "plotting"},
-    "report": {"engine", "plotting"},
+    "report": {"engine", "report_data"},
+    "report_data": {"engine"},
     "brackets": set(),
     "plotting": {"engine", "brackets"},
-    "widgets": {"engine", "introspection", "layer_tree", "plotting", "report", "__init__"},
+    "widgets": {"engine", "introspection", "layer_tree", "plotting", "report_data", "__init__"},
 }
 ENGINE = {
     "keys": set(),

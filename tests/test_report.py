@@ -17,7 +17,9 @@ from checks import run
 from torch import nn
 
 from cka_widget import report
+from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.result import CKAResult
+from cka_widget.report_data import View
 from cka_widget.widgets.particle_stats import (
     angular_distance,
     classical_mds,
@@ -151,6 +153,38 @@ def test_it_is_written_and_titled(result: CKAResult, tmp_path: Path) -> None:
     assert "<title>Seeds &amp; &lt;widths&gt;</title>" in page
     assert data_of(page)["title"] == "Seeds & <widths>"
     assert "<title>CKA: wide net against narrow net</title>" in result.to_html()
+
+
+def test_some_layers_alone_stand_in_the_page(result: CKAResult) -> None:
+    kept = {"wide net": ["2", "0"], "narrow net": result.layers("narrow net")}
+    data = data_of(result.to_html(layers={"wide net": kept["wide net"]}))
+    assert [model["layers"] for model in data["models"]] == [["0", "2"], kept["narrow net"]]
+    mean = full(data["matrices"]["mean"])
+    expected = result.matrix("wide net", "narrow net").loc[["0", "2"]]
+    np.testing.assert_allclose(mean[:2, 2:], expected, atol=1e-6)
+    found = full(data["particles"]["scores"])[1:6:2, 6 :: len(kept["narrow net"])]
+    layers = {"row": "2", "col": kept["narrow net"][0]}
+    expected = result.particles("wide net", "narrow net", **layers)
+    np.testing.assert_allclose(found[:, :2], expected, atol=1e-6)
+    alone = data_of(result.to_html(layers={"wide net": []}))
+    assert [model["name"] for model in alone["models"]] == ["narrow net"]
+    with pytest.raises(ValueError, match="no layer is left"):
+        result.to_html(layers={"wide net": [], "narrow net": ["no such"]})
+
+
+def test_the_page_knows_what_to_show_first(result: CKAResult) -> None:
+    assert data_of(result.to_html())["start"] == {
+        "row": 0, "col": 1, "metric": "mean", "selected": [],
+    }  # fmt: skip
+    cell = Cell(LayerKey("narrow net", "2"), LayerKey("wide net", "0"))
+    view = View(("narrow net", "wide net"), "stderr", cell)
+    start = {"row": 1, "col": 0, "metric": "stderr", "selected": [2, 0]}
+    assert data_of(result.to_html(view=view))["start"] == start
+    fewer = {"narrow net": ["2"]}
+    assert data_of(result.to_html(view=view, layers=fewer))["start"]["selected"] == [0, 0]
+    gone = data_of(result.to_html(view=view, layers={"narrow net": ["0"]}))["start"]
+    assert gone == {**start, "selected": []}
+    assert data_of(result.to_html(view=view, layers={"narrow net": []}))["start"]["row"] == 0
 
 
 def test_layers_carry_what_is_said_of_them(result: CKAResult) -> None:

@@ -13,6 +13,7 @@ import traitlets as t
 
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.keys import Cell
+from cka_widget.report_data import View
 from cka_widget.widgets import picture
 from cka_widget.widgets.export import kinds
 from cka_widget.widgets.guard import LOCK, serialise
@@ -88,7 +89,7 @@ class CKAExplorer(widgets.VBox):
         self._known = Known()
         self._output = CellOutput()
         trees = self._study.trees
-        offered = kinds(self._drawing, lambda: self.result, trees)
+        offered = kinds(self._drawing, lambda: self.result, self._shown, trees)
         self._views = Views(
             trees,
             self._study.particles,
@@ -381,6 +382,11 @@ class CKAExplorer(widgets.VBox):
         with self._lock:
             draw = self._screen.picture(self._known, self.pair)
         return draw()
+
+    def _shown(self) -> tuple[dict[str, list[str]], View]:
+        with self._lock:
+            layers = self._screen.layers(self._known, self.layers)
+            return layers, View(self.pair, self.metric, self.selection)
 
     def _png(self) -> bytes:
         return picture.png(self._drawing())

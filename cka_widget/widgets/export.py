@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from cka_widget.layer_tree import LayerTree
+from cka_widget.report_data import View
 from cka_widget.widgets import picture
 from cka_widget.widgets.format import tag
 from cka_widget.widgets.shown import layer_info
@@ -99,24 +100,36 @@ def _written(name: str, data: bytes) -> str:
 
 
 def kinds(
-    drawing: Callable[[], Any], result: Callable[[], Any], trees: Mapping[str, LayerTree]
+    drawing: Callable[[], Any],
+    result: Callable[[], Any],
+    shown: Callable[[], tuple[dict[str, list[str]], View]],
+    trees: Mapping[str, LayerTree],
 ) -> dict[str, tuple[str, Callable[[], bytes]]]:
-    """What an explorer offers: label -> (file name, function that gives the file's bytes)."""
+    """What an explorer offers: label -> (file name, function that gives the file's bytes).
+
+    Args:
+        drawing: gives the static picture.
+        result: gives the result.
+        shown: gives the layers on screen, by model, and what is shown of them.
+        trees: of the models.
+    """
     return {
         "PNG": ("cka.png", lambda: picture.png(drawing(), picture.PRINT)),
         "SVG": ("cka.svg", lambda: picture.svg(drawing())),
         "CSV": ("cka.csv", lambda: result().to_frame().to_csv(index=False).encode()),
-        "page": ("cka.html", lambda: _page(result(), trees)),
+        "page": ("cka.html", lambda: _page(result(), *shown(), trees)),
         "result": ("cka.safetensors", lambda: saved(result())),
     }
 
 
-def _page(result: Any, trees: Mapping[str, LayerTree]) -> bytes:
+def _page(
+    result: Any, layers: Mapping[str, list[str]], view: View, trees: Mapping[str, LayerTree]
+) -> bytes:
     info = {
         model: {label: layer_info(trees[model], label) for label in result.layers(model)}
         for model in result.models
     }
-    text: str = result.to_html(info=info)
+    text: str = result.to_html(info=info, layers=layers, view=view)
     return text.encode()
 
 

@@ -69,7 +69,8 @@ class CellOutput:
         if not self._picture:
             return {"text/plain": "", "text/html": f'<span class="{self._mark}"></span>'}
         image = (
-            f'<figure class="{self._mark}"><img alt="{escape(self._text, quote=True)}" '
+            f'<figure class="{self._mark}" style="margin: 0">'
+            f'<img alt="{escape(self._text, quote=True)}" '
             f'src="data:image/png;base64,{self._picture}">'
             f"<figcaption>{escape(self._text)}. {CAPTION}</figcaption></figure>"
         )

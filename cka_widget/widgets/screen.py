@@ -138,6 +138,10 @@ class Screen:
             note=f"{' and '.join(f'{number:,}' for number in samples)} samples" if samples else "",
         )
 
+    def layers(self, known: Known, ticked: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """Labels of the layers on screen, and of those that would be with another pair."""
+        return {model: self._axis(known, model, names).layers for model, names in ticked.items()}
+
     def _axis(self, known: Known, model: str, chosen: list[str]) -> Axis:
         everything = chosen == self._study.defaults[model]
         return axis(known, self._study.trees[model], model, chosen, everything)

@@ -1,5 +1,6 @@
 """The export menu writes every kind of file that it offers, and overwrites none."""
 
+import json
 import struct
 import threading
 
@@ -109,3 +110,15 @@ def test_a_models_name_is_no_formula(tmp_path, monkeypatch, label):
     explorer.run(block=True)
     press(explorer, label)
     assert "wrote" in explorer._views.menu.message.value
+
+
+def test_the_page_holds_what_is_on_screen(explorer, tmp_path):
+    explorer.layers = {"A": ["0", "2"], "<b>": ["1"]}
+    explorer.pair = ("<b>", "A")
+    explorer.metric = "stderr"
+    explorer.selection = (("<b>", "1"), ("A", "2"))
+    press(explorer, "page")
+    text = (tmp_path / "cka.html").read_text(encoding="utf-8")
+    data = json.loads(text.split('id="cka-data">')[1].split("</script>")[0])
+    assert [model["layers"] for model in data["models"]] == [["0", "2"], ["1"]]
+    assert data["start"] == {"row": 1, "col": 0, "metric": "stderr", "selected": [0, 1]}
