@@ -77,7 +77,7 @@ export function start(root: HTMLElement, report: Report): void {
     const rows = models[choice.row].layers.length;
     const least = root.clientWidth < NARROW ? 26 * rows + 130 : 34 * rows + 130;
     // Few rows on a wide page may grow with the window.
-    const most = Math.min(54 * rows + 130, window.innerHeight - 190);
+    const most = Math.min(Math.max(54 * rows, Math.min(110 * rows, 390)) + 130, window.innerHeight - 190);
     map.set("height", Math.max(Math.min(Math.max(least, 300), 640), root.clientWidth > WIDE ? most : 0));
   };
   const changed = () => {

@@ -13,6 +13,7 @@ import { h } from "../shared/dom.ts";
 import { clip, plural, plusMinus, score } from "./words.ts";
 
 const MAX_TABLE = 400;
+const LIMIT = `this page places up to ${MOST} particles, the explorer in a notebook more`;
 /** Particles of one side from which an order says something. */
 const FEWEST = 3;
 
@@ -34,9 +35,10 @@ export function panel(report: Report, names: () => Names, select: (key: CellKey)
   const matrix = h("div", { class: "cka-particles" });
   const sorted = h("input", { type: "checkbox" });
   const sort = h("label", { class: "cka-sort" }, sorted, "ordered by similarity");
+  const unsorted = h("div", { class: "cka-muted" }, `not ordered by similarity: ${LIMIT}`);
   const odd = h("div", { role: "status" });
   const rest = h("div", { class: "cka-rest" });
-  const el = h("section", { class: "cka-drill", "aria-label": "Behind the selected cell" }, head, matrix, sort, odd, rest);
+  const el = h("section", { class: "cka-drill", "aria-label": "Behind the selected cell" }, head, matrix, sort, unsorted, odd, rest);
   const model = heatmapModel({ compact: true, annotate: true, brackets: false });
   render({ model, el: matrix });
   let shown: CellKey | null = null;
@@ -61,6 +63,7 @@ export function panel(report: Report, names: () => Names, select: (key: CellKey)
     odd.hidden = !many;
     const most = data?.scores ? Math.max(data.scores.length, data.scores[0].length) : 0;
     sort.hidden = matrix.hidden || most < FEWEST || most > MOST;
+    unsorted.hidden = matrix.hidden || most <= MOST;
     if (many && data.scores) model.assign(particleTraits(data, names(), sorted.checked && !sort.hidden));
     odd.replaceChildren(many ? verdict(report, data, names()) : "");
     charts();
@@ -193,8 +196,7 @@ function below(
     const note = sameKey(row, col) ? "near is alike" : `● ${clip(layer(row), 14)}  ◆ ${clip(layer(col), 14)}`;
     parts.push(figure("map of the particles", planeChart(map.coords, marks, wide), note));
   } else if (crowded(data)) {
-    const why = `For more than ${MOST} particles this page draws no map, and offers no order by similarity; the explorer in a notebook does.`;
-    parts.push(figure("map of the particles", h("p", { class: "cka-muted" }, why)));
+    parts.push(figure("map of the particles", h("div", { class: "cka-muted" }, `not drawn: ${LIMIT}`)));
   }
   if (data.scores && !data.single) parts.push(table(data, names));
   return parts;
