@@ -36,10 +36,12 @@ class Screen:
         self.placing = False
 
     def slots(self, pair: Sequence[str]) -> dict[str, str]:
-        """Palette slot of each model: of two, each keeps its own; of more, the row's is "a"."""
-        names = self._study.names
-        first = names[0] if len(names) < 3 else pair[0]
-        return {name: "a" if name == first else "b" for name in names}
+        """Palette slot of each model, whichever is the row; of two alike the later one changes."""
+        slots = {name: "ab"[at % 2] for at, name in enumerate(self._study.names)}
+        first, second = sorted(pair, key=self._study.names.index)
+        if first != second and slots[first] == slots[second]:
+            slots[second] = "b" if slots[first] == "a" else "a"
+        return slots
 
     def draw(
         self,
