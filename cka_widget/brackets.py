@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ROOM = 22.0
+ROOM = 25.0
 """Points that a bracket takes with its name."""
 _INCH = 72.0  # points
 
@@ -87,7 +87,7 @@ def draw_brackets(
     room = max(box.width if rows else box.height for box in boxes) * _INCH / ax.figure.dpi
     # Along the axis in its own data, across it in points from the edge of the matrix.
     edge = ax.get_yaxis_transform() if rows else ax.get_xaxis_transform()
-    shifts = [-(room + gap) / _INCH for gap in (8, 11)]
+    shifts = [-(room + gap) / _INCH for gap in (11, 14)]
     line, text = (
         edge + ScaledTranslation(x * rows, x * (not rows), ax.figure.dpi_scale_trans)
         for x in shifts

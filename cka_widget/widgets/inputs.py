@@ -14,8 +14,11 @@ from torch import nn
 
 from cka_widget.engine.batches import count, head, run_model, to_device
 from cka_widget.engine.modes import evaluating
+from cka_widget.engine.placement import pick_device
+from cka_widget.engine.streams import Stream
 from cka_widget.introspection import introspect
 from cka_widget.layer_tree import LayerTree
+from cka_widget.widgets.plan import Costs
 
 LOOK, FEW = 16, 2
 """Samples that are taken for a look, and for the first timed forward pass."""
@@ -88,6 +91,34 @@ def look_at(
             root, None if batch is None else _near(batch, root), forward=forward
         )
     return trees
+
+
+def look_at_costs(
+    loader: Any,
+    particles: Mapping[str, int],
+    roots: Mapping[str, nn.Module],
+    first: Any,
+    forward: Callable[..., Any] | None,
+    options: Mapping[str, Any],
+) -> Costs:
+    """What a run will cost whatever its layers, from the loader and a few passes and products."""
+    samples = None
+    if isinstance(loader, Mapping) or hasattr(loader, "__len__"):
+        samples = Stream(loader, list(roots), options.get("max_batches")).total_samples
+    times = []
+    for name, root in roots.items():
+        batch = batch_for(first, name)
+        one = None if batch is None else seconds_a_sample(root, batch, forward)
+        times.append(None if one is None else one * particles[name])
+    known = [one for one in times if one is not None]
+    return Costs(
+        samples,
+        getattr(loader, "batch_size", None) or count(batch_for(first, next(iter(roots)))),
+        options.get("hsic_batch_size"),
+        sum(known) if len(known) == len(times) else None,
+        operations_a_second(),
+        pick_device(options.get("device")).type != "cpu",
+    )
 
 
 def seconds_a_sample(

@@ -58,10 +58,10 @@ class Screen:
         views.show_empty(not known, state in RUNNING)
         if state != "idle":
             views.prepare(row, col)
-        plan = self._study.plan(layers, known)
-        resting = known and state not in RUNNING
-        views.header.cost.value = cost_html(plan, row, col) if resting else ""
-        if not known:
+        # A run that publishes has no use for it.
+        plan = None if known and state in RUNNING else self._study.plan(layers, known)
+        views.header.cost.value = cost_html(plan, row, col) if plan and known else ""
+        if plan and not known:
             views.plan.value = plan_html(plan, row, col, state)
             views.drill.clear(WAITING)
             return

@@ -8,21 +8,13 @@ from typing import Any
 
 import traitlets as t
 
-from cka_widget.engine.batches import count
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.layers import OUTPUT, choose, layers_of, split_call
 from cka_widget.engine.particles import as_passes
 from cka_widget.engine.placement import pick_device
-from cka_widget.engine.streams import Stream
-from cka_widget.widgets.inputs import (
-    batch_for,
-    look_at,
-    operations_a_second,
-    peek,
-    seconds_a_sample,
-)
+from cka_widget.widgets.inputs import look_at, look_at_costs, peek
 from cka_widget.widgets.known import Known
-from cka_widget.widgets.plan import Costs, Plan
+from cka_widget.widgets.plan import Plan
 from cka_widget.widgets.shown import default_choice
 from cka_widget.widgets.weights import fingerprint
 
@@ -70,29 +62,7 @@ class Study:
             else [node.name for node in self.trees[name] if node.name in chosen[name].modules]
             for name in self.names
         }
-        self._costs = self._look_at_costs(roots, first, forward, options)
-
-    def _look_at_costs(
-        self, roots: Mapping[str, Any], first: Any, forward: Any, options: Mapping[str, Any]
-    ) -> Costs:
-        samples = None
-        if isinstance(self.loader, Mapping) or hasattr(self.loader, "__len__"):
-            samples = Stream(self.loader, self.names, options.get("max_batches")).total_samples
-        times = []
-        for name, root in roots.items():
-            batch = batch_for(first, name)
-            one = None if batch is None else seconds_a_sample(root, batch, forward)
-            times.append(None if one is None else one * self.particles[name])
-        known = [one for one in times if one is not None]
-        size = count(batch_for(first, self.names[0]))
-        return Costs(
-            samples,
-            getattr(self.loader, "batch_size", None) or size,
-            options.get("hsic_batch_size"),
-            sum(known) if len(known) == len(times) else None,
-            operations_a_second(),
-            pick_device(options.get("device")).type != "cpu",
-        )
+        self._costs = look_at_costs(self.loader, self.particles, roots, first, forward, options)
 
     def plan(self, layers: Mapping[str, Sequence[str]], known: Known) -> Plan:
         """What a run of these layers would cost; an earlier one of the same layers tells best."""
