@@ -12,7 +12,6 @@ import ipywidgets as widgets
 import traitlets as t
 
 from cka_widget.engine.compare import Snapshot, iter_compare
-from cka_widget.engine.keys import Cell
 from cka_widget.report_data import View
 from cka_widget.widgets import picture
 from cka_widget.widgets.export import kinds
@@ -20,15 +19,18 @@ from cka_widget.widgets.guard import LOCK, serialise
 from cka_widget.widgets.known import Known
 from cka_widget.widgets.more import MoreData
 from cka_widget.widgets.output import CellOutput, mimebundle
-from cka_widget.widgets.runner import ENDED, RUNNING, STATES, Failure, Progress, Runner
+from cka_widget.widgets.runner import ENDED, RUNNING, Failure, Progress, Runner
 from cka_widget.widgets.screen import Screen
-from cka_widget.widgets.shown import VALUE_NAMES
 from cka_widget.widgets.study import Study
+from cka_widget.widgets.traits import Traits
 from cka_widget.widgets.views import Views
 
 
-class CKAExplorer(widgets.VBox):
+class CKAExplorer(Traits):
     """Compare two models, or two ensembles, layer by layer; it displays itself.
+
+    Traits to read, set, observe and link, told in `Traits`: selection, hover, layers, pair, metric,
+    theme, stop_at_stderr; to read and observe: state, progress, result.
 
     Args:
         models: name -> module, or a sequence of modules for an ensemble. One entry is compared
@@ -43,29 +45,7 @@ class CKAExplorer(widgets.VBox):
             ended: a loader, or a function that gives another one each time and None at the end.
             Without it there is no such button, since the same samples twice tell nothing new.
         **options: the other options of `cka_widget.compare` (reduce, kernel, device, ...).
-
-    Attributes:
-        selection: the pinned `Cell`, by names; None for none. Set it, observe it, link it.
-        hover: the `Cell` under the pointer, or None.
-        layers: model name -> names of the ticked modules. Fewer cut the heatmap at once; more
-            are hatched until a run has computed them, and the cells known by then stay.
-        pair: (row model, column model) on screen.
-        metric: "mean", "spread" or "stderr".
-        state: "idle", "running", "paused", "done", "cancelled" or "failed".
-        progress: share of the data that is through, 0 to 1.
-        result: the `CKAResult` of the latest run, live; None before the first batch.
     """
-
-    selection = t.Any(None, allow_none=True)
-    hover = t.Any(None, allow_none=True)
-    layers = t.Dict()
-    pair = t.Tuple(t.Unicode(), t.Unicode())
-    metric = t.Enum(tuple(VALUE_NAMES), "mean")
-    theme = t.Enum(("auto", "light", "dark"), "auto")
-    stop_at_stderr = t.Float(None, allow_none=True)
-    state = t.Enum(STATES, "idle", read_only=True)
-    progress = t.Float(0.0, read_only=True)
-    result = t.Any(None, allow_none=True, read_only=True)
 
     def __init__(
         self,
@@ -322,30 +302,6 @@ class CKAExplorer(widgets.VBox):
 
     def _hovered(self, change: Any) -> None:
         self.hover = self._screen.cell_at(change["new"])
-
-    @t.validate("selection", "hover")
-    def _valid_cell(self, proposal: Any) -> Cell | None:
-        return self._study.cell(proposal["value"], self._known)
-
-    @t.validate("layers")
-    def _valid_layers(self, proposal: Any) -> dict[str, list[str]]:
-        return self._study.choice(proposal["value"], getattr(self, "layers", {}))
-
-    @t.validate("pair")
-    def _valid_pair(self, proposal: Any) -> tuple[str, str]:
-        return self._study.pair(proposal["value"])
-
-    @t.validate("metric")
-    def _valid_metric(self, proposal: Any) -> str:
-        return self._study.metric(proposal["value"])
-
-    @t.validate("stop_at_stderr")
-    def _valid_goal(self, proposal: Any) -> float | None:
-        goal = proposal["value"]
-        if goal is not None and not goal > 0:
-            raise t.TraitError(f"stop_at_stderr={goal} must be above 0, or None")
-        self._views.header.offer_goal(goal)
-        return goal
 
     @t.observe("selection")
     def _move_selection(self, change: Any) -> None:
