@@ -181,7 +181,7 @@ class DepthProfile:
         self.here = bq.Scatter(
             x=NOTHING, y=NOTHING, scales=scales, colors=[color("pick")], default_size=56
         )
-        self.name = _words(scales, colors=[color("odd")])
+        self.name = _words(scales, align="middle", colors=[color("odd")])
         self.x_axis = bq.Axis(scale=self.x, grid_lines="none", color=color("line"))
         self.x_axis.tick_style = {"font-size": "11px"}
         self.y_axis = _vertical(
@@ -221,17 +221,18 @@ class DepthProfile:
         self._name_odd(profile, odd, f"{name} #{odd[0]}" if odd else "", high - low)
 
     def _name_odd(self, profile: Profile, odd: Sequence[int], name: str, span: float) -> None:
-        """Put the first odd particle's name beside its curve, where that has fallen furthest."""
-        fall = profile.mean - profile.scores[odd[0]] if odd else np.zeros(0)
-        if not np.isfinite(fall).any():
+        """Put the first odd particle's name beside its curve, where that is far below the mean."""
+        curve = profile.scores[odd[0]] if odd else np.full(len(profile.mean), np.nan)
+        wide = max(1, len(curve) // 6)  # about the name's width in layers
+        falls = np.lib.stride_tricks.sliding_window_view(profile.mean - curve, wide + 1).min(1)
+        if not np.isfinite(falls).any():
             self.name.visible = False
             return
-        at = int(np.nanargmax(fall))
-        curve = profile.scores[odd[0], at]
-        room = curve - self.y.min > 0.2 * span
-        place = curve + (-0.11 if room else 0.11) * span
-        align = ("start", "middle", "end")[min(3 * at // (len(fall) - 1), 2)]
-        _dots(self.name, np.array([float(at)]), np.array([place]), text=[name], align=align)
+        at = int(np.nanargmax(falls))
+        near = curve[at : at + wide + 1]
+        room = near.min() - self.y.min > 0.2 * span
+        place = near.min() - 0.11 * span if room else near.max() + 0.11 * span
+        _dots(self.name, np.array([at + wide / 2]), np.array([place]), text=[name])
 
 
 class ParticlePlane:
