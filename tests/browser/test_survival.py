@@ -37,10 +37,9 @@ def stands(explorer: Locator) -> None:
     stage = explorer.locator(".cka-middle .cka-stage")
     stage.scroll_into_view_if_needed(timeout=60 * SECOND)
     x, y, width, height = map(float, (stage.get_attribute("data-plot") or "").split())
-    pixels = (
-        "stage => new Set(stage.querySelector('canvas').getContext('2d')"
-        ".getImageData(0, 0, 400, 200).data).size"
-    )
+    pixels = """stage => { const canvas = stage.querySelector("canvas");
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return new Set(data).size; }"""
     assert stage.evaluate(pixels) > 20
     stage.hover(position={"x": x + 0.9 * width, "y": y + 0.5 * height})
     expect(explorer.locator(".cka-middle .cka-tip")).to_contain_text("±")
