@@ -10,6 +10,8 @@ from pathlib import Path
 import traitlets
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
+SLOTS = ("a", "b", "c", "d", "e")
+"""Places of the palette that models have, one each."""
 THEMES = ("auto", "light", "dark")
 COLOR_MAPS = ("magma", "cividis", "viridis")
 

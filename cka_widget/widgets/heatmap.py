@@ -10,9 +10,7 @@ import numpy as np
 import traitlets as t
 from numpy.typing import ArrayLike
 
-from cka_widget.widgets._front import COLOR_MAPS, THEMES, known_keywords, script, styles
-
-SIDES = ("a", "b")
+from cka_widget.widgets._front import COLOR_MAPS, SLOTS, THEMES, known_keywords, script, styles
 
 
 def _wire(array: np.ndarray) -> bytes:
@@ -50,8 +48,8 @@ class Heatmap(anywidget.AnyWidget):
     col_info = t.List(t.Unicode()).tag(sync=True)
     row_name = t.Unicode("").tag(sync=True)
     col_name = t.Unicode("").tag(sync=True)
-    row_color = t.Enum(SIDES, "a").tag(sync=True)
-    col_color = t.Enum(SIDES, "b").tag(sync=True)
+    row_color = t.Enum(SLOTS, "a").tag(sync=True)
+    col_color = t.Enum(SLOTS, "b").tag(sync=True)
 
     vmin = t.Float(0.0).tag(sync=True)
     vmax = t.Float(1.0).tag(sync=True)

@@ -8,7 +8,7 @@ from typing import Any
 import anywidget
 import traitlets as t
 
-from cka_widget.widgets._front import THEMES, known_keywords, script, styles
+from cka_widget.widgets._front import SLOTS, THEMES, known_keywords, script, styles
 
 FIELDS: dict[str, Any] = {
     "name": "",
@@ -63,7 +63,7 @@ class LayerPicker(anywidget.AnyWidget):
     nodes = t.List(t.Dict()).tag(sync=True)
     checked = t.List(t.Unicode()).tag(sync=True)
     title = t.Unicode("").tag(sync=True)
-    color = t.Enum(("a", "b"), "a").tag(sync=True)
+    color = t.Enum(SLOTS, "a").tag(sync=True)
     particles = t.Int(1, min=0).tag(sync=True)
     disabled = t.Bool(False).tag(sync=True)
     note = t.Unicode("").tag(sync=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
 from cka_widget.engine.keys import Cell
 from cka_widget.widgets import picture
+from cka_widget.widgets._front import SLOTS
 from cka_widget.widgets.drilldown import UNKNOWN, WAITING
 from cka_widget.widgets.known import Known
 from cka_widget.widgets.legend import APART, apart, legend_html
@@ -35,13 +37,10 @@ class Screen:
         self._values = np.zeros((0, 0))
         self.placing = False
 
-    def slots(self, pair: Sequence[str]) -> dict[str, str]:
-        """Palette slot of each model, whichever is the row; of two alike the later one changes."""
-        slots = {name: "ab"[at % 2] for at, name in enumerate(self._study.names)}
-        first, second = sorted(pair, key=self._study.names.index)
-        if first != second and slots[first] == slots[second]:
-            slots[second] = "b" if slots[first] == "a" else "a"
-        return slots
+    @property
+    def slots(self) -> dict[str, str]:
+        """Palette slot of each model, the same whichever pair is on screen."""
+        return dict(zip(self._study.names, cycle(SLOTS), strict=False))
 
     def draw(
         self,
@@ -53,7 +52,7 @@ class Screen:
         selection: Cell | None,
     ) -> None:
         """Draw everything but the state line."""
-        views, (row, col), slots = self._views, pair, self.slots(pair)
+        views, (row, col), slots = self._views, pair, self.slots
         views.show_pair(row, col, slots, self._study.on_screen(pair))
         views.show_empty(not known, state in RUNNING)
         if state != "idle":
@@ -97,7 +96,7 @@ class Screen:
         if cell is None or run is None:
             self._views.drill.clear(*([UNKNOWN] if cell is not None else []))
             return
-        slots = self.slots(pair)
+        slots = self.slots
         self._views.drill.show(run.result, cell, (slots[cell.row.model], slots[cell.col.model]))
 
     def pin(self, selection: Cell | None) -> None:
@@ -126,7 +125,7 @@ class Screen:
         """
         if self._axes is None:
             raise ValueError("there is no result to draw yet")
-        heatmap, (rows, cols), slots = self._views.heatmap, self._axes, self.slots(pair)
+        heatmap, (rows, cols), slots = self._views.heatmap, self._axes, self.slots
         samples = sorted({run.result.samples for run in known.shown(*self._axes)})
         return partial(
             picture.figure,
@@ -151,4 +150,4 @@ class Screen:
 
 def _comfortable(rows: int) -> int:
     """Height (pixels) that gives few rows room and many rows a screenful; axes included."""
-    return min(max(34 * rows + 130, 360), 640)
+    return min(max(34 * rows + 130, 360), 690)

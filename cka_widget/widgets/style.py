@@ -10,6 +10,9 @@ import ipywidgets as widgets
 LIGHT = {
     "a": "#2563eb",
     "b": "#0f766e",
+    "c": "#4c1d95",
+    "d": "#5c3a00",
+    "e": "#a21caf",
     "odd": "#c8411b",
     "text": "#1f2328",
     "muted": "#656d76",

@@ -11,6 +11,8 @@ import type { Choice } from "./page/toolbar.ts";
 import { distinct } from "./page/words.ts";
 import { h } from "./shared/dom.ts";
 import { onChange } from "./shared/model.ts";
+import { SLOTS } from "./shared/slots.ts";
+import type { Slot } from "./shared/slots.ts";
 
 const VALUE_NAMES = { mean: "CKA", spread: "spread", stderr: "standard error" };
 /** Below the first width rows are lower; above the second the drill-down stands beside the heatmap. */
@@ -21,14 +23,14 @@ const WIDE = 900;
 export function start(root: HTMLElement, report: Report): void {
   const { models } = report;
   const short = distinct(models.map((m) => m.name));
-  const choice: Choice = {
-    metric: "mean", row: 0, col: models.length - 1, best: false, ofData: false, colormap: "magma",
-  };
-  let selected: CellKey | null = null;
+  const { row, col, metric, selected: pinned } = report.text.start;
+  const choice: Choice = { metric, row, col, best: false, ofData: false, colormap: "magma" };
+  let selected: CellKey | null = pinned.length
+    ? { row: { model: row, layer: pinned[0] }, col: { model: col, layer: pinned[1] } }
+    : null;
   let placing = false;
 
-  // Of two models each keeps its colour; of more, the row's is the first one.
-  const tone = (model: number): "a" | "b" => (model === (models.length < 3 ? 0 : choice.row) ? "a" : "b");
+  const tone = (model: number): Slot => SLOTS[model % SLOTS.length];
   const names = (): Names => ({
     full: ({ model }: Key) => models[model].name,
     short: ({ model }: Key) => short[model],
@@ -113,7 +115,7 @@ export function start(root: HTMLElement, report: Report): void {
   addEventListener("resize", fit);
   fit();
   draw();
-  drill.show(null);
+  drill.show(selected);
 }
 
 const [root, data] = ["cka-page", "cka-data"].map((id) => document.getElementById(id));

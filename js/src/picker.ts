@@ -11,6 +11,7 @@ import { scroller } from "./picker/view.ts";
 import { h, setAttrs } from "./shared/dom.ts";
 import { lifetime, onChange, perFrame } from "./shared/model.ts";
 import type { Props } from "./shared/model.ts";
+import { slotOf } from "./shared/slots.ts";
 import { followTheme } from "./shared/theme.ts";
 
 const FIRST_LINES = 26;
@@ -218,7 +219,7 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
     const many = model.get("particles");
     const title = model.get("title");
     heading.textContent = many > 1 ? `${title} ×${many}` : title;
-    root.dataset["color"] = model.get("color") === "b" ? "b" : "a";
+    root.dataset["color"] = slotOf(model.get("color"));
     note.textContent = model.get("note");
     note.hidden = !note.textContent;
     const disabled = model.get("disabled");

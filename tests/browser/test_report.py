@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from checks import run
 from playwright.sync_api import Browser, Page, expect
 from torch import nn
 
+import cka_widget as cw
 from cka_widget.engine.result import CKAResult
+from cka_widget.report_data import View
 
 HOSTILE = (
     '<img src=x onerror="document.title=\'hit\'"></script><script>document.title="hit"</script>'
@@ -71,7 +74,7 @@ def opened(chromium: Browser, tmp_path: Path) -> Iterator[Opened]:
     wrong: list[str] = []
     contexts = []
 
-    def open_page(result: CKAResult, width: int = 1400, scheme: str = "light", **how: int) -> Page:
+    def open_page(result: CKAResult, width: int = 1400, scheme: str = "light", **how: Any) -> Page:
         path = tmp_path / "run.html"
         result.to_html(path, **how)
         context = chromium.new_context(
@@ -227,6 +230,23 @@ def test_one_model_and_three(opened: Opened) -> None:
     page = opened(three)
     page.get_by_role("combobox", name="rows").select_option("two")
     expect(page.locator(".cka-model")).to_have_text(["two", "three"])
+
+
+def test_it_opens_on_a_view(opened: Opened, result: CKAResult) -> None:
+    """The pair, the measure and the pinned cell that it was given, and the layers kept."""
+    cell = cw.Cell(cw.LayerKey("deep net", "fc"), cw.LayerKey("deep net", "stage1"))
+    view = View(("deep net", "deep net"), "stderr", cell)
+    page = opened(result, layers={"deep net": ["stage1", "fc"]}, view=view)
+    stage = page.locator(".cka-stage").first
+    expect(stage).to_have_attribute(
+        "aria-label", re.compile(r"deep net \(2 rows\) against deep net \(2 columns\)")
+    )
+    drill = page.get_by_role("region", name="Behind the selected cell")
+    expect(drill.get_by_role("heading", level=2)).to_have_text("fc against stage1")
+    chosen = page.locator(".cka-toolbar input:checked")
+    expect(chosen.first).to_have_attribute("value", "stderr")
+    expect(chosen.nth(1)).to_have_attribute("value", "1 1")
+    expect(page.get_by_role("checkbox", name="best match per row")).to_be_disabled()
 
 
 @pytest.mark.parametrize(

@@ -218,15 +218,14 @@ def test_one_entry_is_compared_with_itself_and_three_by_two():
     assert list(three._views._column.children) == [three.pickers["A"], three.pickers["C"]]
 
 
-def test_of_three_models_the_first_two_keep_their_colours():
-    explorer = explore({name: Net(seed=i) for i, name in enumerate("ABC")})
-    for pair, colors in {
-        "AB": "ab", "BA": "ba", "AC": "ab", "CA": "ba", "BC": "ba", "CB": "ab", "BB": "bb",
-    }.items():  # fmt: skip
+def test_each_model_keeps_its_colour():
+    explorer = explore({name: Net(seed=i) for i, name in enumerate("ABCDEF")})
+    colors = dict(zip("ABCDEF", "abcdea", strict=True))
+    for pair in ("AB", "BA", "CE", "EC", "DF", "DD"):
         explorer.pair = tuple(pair)
         title = explorer._views.header.title.value
-        assert [explorer.pickers[name].color for name in pair] == list(colors)
-        assert f'cka-{colors[0]}"><span>{pair[0]}<' in title
+        assert [explorer.pickers[name].color for name in pair] == [colors[name] for name in pair]
+        assert f'cka-{colors[pair[0]]}"><span>{pair[0]}<' in title
 
 
 def test_names_are_text_never_markup():

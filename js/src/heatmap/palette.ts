@@ -1,16 +1,16 @@
 import { parse } from "./colour.ts";
 import type { Rgb } from "./colour.ts";
+import { SLOTS } from "../shared/slots.ts";
+import type { Slot } from "../shared/slots.ts";
 
 /** The root element's colours and font, read once a redraw. */
-export interface Palette {
+export interface Palette extends Readonly<Record<Slot, string>> {
   readonly bg: string;
   readonly paper: Rgb;
   readonly text: string;
   readonly muted: string;
   readonly line: string;
   readonly hatch: string;
-  readonly a: string;
-  readonly b: string;
   readonly odd: string;
   readonly pick: string;
   readonly family: string;
@@ -27,8 +27,7 @@ export function palette(root: HTMLElement): Palette {
     muted: get("muted"),
     line: get("line"),
     hatch: get("hatch"),
-    a: get("a"),
-    b: get("b"),
+    ...(Object.fromEntries(SLOTS.map((slot) => [slot, get(slot)])) as Record<Slot, string>),
     odd: get("odd"),
     pick: get("pick"),
     family: style.fontFamily,

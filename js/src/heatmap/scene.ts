@@ -10,6 +10,8 @@ import type { Cell, HeatmapModel, Traits } from "./traits.ts";
 import { flip, whole } from "./view.ts";
 import type { View } from "./view.ts";
 import { floats } from "../shared/model.ts";
+import { slotOf } from "../shared/slots.ts";
+import type { Slot } from "../shared/slots.ts";
 import { LABEL, thin } from "./fit.ts";
 import type { Measure } from "./fit.ts";
 
@@ -20,7 +22,7 @@ export interface Side {
   readonly info: readonly string[];
   readonly reasons: readonly string[];
   readonly name: string;
-  readonly color: "a" | "b";
+  readonly color: Slot;
   readonly flags: ReadonlySet<number>;
   readonly axis: Axis;
 }
@@ -57,7 +59,7 @@ function side(o: Options, which: "row" | "col", count: number, most: number, bef
     info: o[`${which}_info`],
     reasons: o[`${which}_reasons`],
     name: o[`${which}_name`],
-    color: o[`${which}_color`] === "b" ? "b" : "a",
+    color: slotOf(o[`${which}_color`]),
     flags: new Set(o[`flag_${which}s`]),
     axis: kept ?? (count === 0 ? NO_AXIS : axis(full, most)),
   };

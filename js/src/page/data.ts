@@ -26,6 +26,13 @@ export interface Written {
   readonly setting: string;
   readonly footnote: readonly string[];
   readonly warnings: readonly string[];
+  /** What it shows first; models and layers by index, `selected` empty for no cell. */
+  readonly start: {
+    readonly row: number;
+    readonly col: number;
+    readonly metric: Metric;
+    readonly selected: readonly number[];
+  };
 }
 
 /** A symmetric matrix of which the upper half is kept, row by row with the diagonal. */

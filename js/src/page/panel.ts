@@ -10,6 +10,7 @@ import { MOST, similarityOrder } from "./mds.ts";
 import { coordinates, crowded, planeChart } from "./plane.ts";
 import { render } from "../heatmap.ts";
 import { h } from "../shared/dom.ts";
+import type { Slot } from "../shared/slots.ts";
 import { clip, plural, plusMinus, score } from "./words.ts";
 
 const MAX_TABLE = 400;
@@ -20,7 +21,7 @@ const FEWEST = 3;
 export interface Names {
   readonly full: (key: Key) => string;
   readonly short: (key: Key) => string;
-  readonly tone: (key: Key) => "a" | "b";
+  readonly tone: (key: Key) => Slot;
 }
 
 export interface Panel {

@@ -24,23 +24,25 @@ export function toolbar(report: Report, short: readonly string[], choice: Choice
     Object.assign(choice, values);
     changed();
   };
+  // Both speak of CKA alone.
+  const ofCka = (metric: Metric) => (best.disabled = range.querySelector("select")!.disabled = metric !== "mean");
   const best = h("input", { type: "checkbox" });
   best.addEventListener("change", () => pick({ best: best.checked }));
   const range = list("range", [["0–1", ""], ["data", "data"]], "", (v) => pick({ ofData: v !== "" }));
   const metrics = (Object.keys(METRICS) as Metric[]).filter((m) => m !== "spread" || report.matrices.spread);
   const parts: HTMLElement[] = [
     buttons("measure", metrics.map((m) => [...METRICS[m], m] as const), choice.metric, (metric) => {
-      // Both speak of CKA alone.
-      best.disabled = range.querySelector("select")!.disabled = metric !== "mean";
+      ofCka(metric);
       pick({ metric });
     }),
   ];
+  ofCka(choice.metric);
   const names = report.models.map((m) => m.name);
   if (names.length === 2) {
     const pairs = [[0, 1], [0, 0], [1, 1]] as const;
     const options = pairs.map(([r, c]) =>
       [`${clip(short[r], 13)} × ${clip(short[c], 13)}`, `${names[r]} against ${r === c ? "itself" : names[c]}`, `${r} ${c}`] as const);
-    parts.push(buttons("models", options, "0 1", (value) => {
+    parts.push(buttons("models", options, `${choice.row} ${choice.col}`, (value) => {
       const [row, col] = value.split(" ").map(Number);
       pick({ row, col });
     }));
