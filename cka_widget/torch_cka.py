@@ -17,7 +17,7 @@ from cka_widget import plotting
 from cka_widget.engine.errors import CKAWarning
 from cka_widget.engine.layers import OUTPUT, unwrap
 from cka_widget.engine.result import CKAResult
-from cka_widget.torch_cka_run import Names, run_all
+from cka_widget.torch_cka_run import Names, Run
 
 
 class CKA:
@@ -31,7 +31,8 @@ class CKA:
     torch.Size([2, 4])
 
     Attributes:
-        result: after `compare` the `CKAResult`, with standard errors and reasons.
+        result: after `compare` the `CKAResult`, with standard errors and reasons; of a comparison
+            that failed or was interrupted, what its finished batches gave.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class CKA:
                 is longer, its surplus batches are left out.
 
         Raises:
-            CompareError: a model or a loader failed.
+            CompareError: a model or a loader failed; what was computed is in `result`.
             ValueError: a layer that does not exist; the message offers the nearest name.
         """
         loader, max_batches = dataloader1, None
@@ -90,15 +91,21 @@ class CKA:
             max_batches = _shorter(dataloader1, dataloader2)
         models = dict(zip(self._keys, (self.model1, self.model2), strict=True))
         layers = (self.model1_layers, self.model2_layers)
-        self.result, labels = run_all(
-            models, layers, loader, device=self.device, max_batches=max_batches
-        )
-        self._labels = (labels[self._keys[0]], labels[self._keys[1]])
+        run = Run(models, layers, loader, device=self.device, max_batches=max_batches)
+        try:
+            run.drain()
+        finally:
+            self.result = run.result
+            one, other = (run.labels.get(key, []) for key in self._keys)
+            self._labels = (one, other)
 
     def export(self) -> dict[str, Any]:
         """The matrix "CKA" (float32, layers x layers) with the names of models, layers and data.
 
         Rows and labels are in the order in which the layers ran; the model itself is "".
+
+        Raises:
+            RuntimeError: nothing was computed yet.
         """
         result = _done(self.result)
         found = result.to_dict(*self._keys)
@@ -109,7 +116,16 @@ class CKA:
         return found
 
     def plot_results(self, save_path: str | None = None, title: str | None = None) -> None:
-        """Draw the matrix, first layers at the bottom left; shown, and saved at 300 dpi."""
+        """Draw the matrix, first layers at the bottom left; shown, and saved at 300 dpi.
+
+        Args:
+            save_path: of the picture; its ending says the format. None saves nothing.
+            title: above the matrix; None names the models.
+
+        Raises:
+            RuntimeError: nothing was computed yet.
+            OSError: `save_path` cannot be written.
+        """
         _plot(
             _values(_done(self.result), self._keys, self._labels),
             self._labels,
@@ -123,7 +139,8 @@ class EnsembleCKA:
     """Mean CKA between the layers of an ensemble, over all pairs of different particles.
 
     Attributes:
-        result: after `compare` the `CKAResult`, with standard errors and every pair's scores.
+        result: after `compare` the `CKAResult`, with standard errors and every pair's scores; of
+            a comparison that failed or was interrupted, what its finished batches gave.
     """
 
     def __init__(
@@ -167,7 +184,7 @@ class EnsembleCKA:
             dataloader1: batches; of a tuple the first element goes into the models.
 
         Raises:
-            CompareError: a model or the loader failed.
+            CompareError: a model or the loader failed; what was computed is in `result`.
             ValueError: a layer that does not exist, or particles of different architectures.
         """
         chosen = [tuple(layers) for layers in self.model_layers or [()]]
@@ -179,13 +196,22 @@ class EnsembleCKA:
             models = dict(zip(keys, self.models, strict=True))
             pairs = list(permutations(keys, 2))
         layers = [c or None for c in chosen]
-        self.result, labels = run_all(models, layers, dataloader1, device=self.device)
-        matrices = [_values(self.result, (a, b), (labels[a], labels[b])) for a, b in pairs]
-        self._matrix = torch.stack(matrices).mean(0)
-        self._labels = labels[pairs[0][0]]
+        run = Run(models, layers, dataloader1, device=self.device)
+        try:
+            run.drain()
+        finally:
+            self.result, labels = run.result, run.labels
+            if run.result is not None:
+                matrices = [_values(run.result, (a, b), (labels[a], labels[b])) for a, b in pairs]
+                self._matrix = torch.stack(matrices).mean(0)
+                self._labels = labels[pairs[0][0]]
 
     def export(self) -> dict[str, Any]:
-        """What `CKA.export` gives, the ensemble being both models; and the particles' names."""
+        """What `CKA.export` gives, the ensemble being both models; and the particles' names.
+
+        Raises:
+            RuntimeError: nothing was computed yet.
+        """
         result = _done(self.result)
         layers = ["" if s == OUTPUT else s for s in self._labels]
         return {
@@ -199,7 +225,16 @@ class EnsembleCKA:
         }
 
     def plot_results(self, save_path: str | None = None, title: str | None = None) -> None:
-        """Draw the matrix, first layers at the bottom left; shown, and saved at 300 dpi."""
+        """Draw the matrix, first layers at the bottom left; shown, and saved at 300 dpi.
+
+        Args:
+            save_path: of the picture; its ending says the format. None saves nothing.
+            title: above the matrix; None names the models.
+
+        Raises:
+            RuntimeError: nothing was computed yet.
+            OSError: `save_path` cannot be written.
+        """
         _done(self.result)
         _plot(
             self._matrix,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,11 @@ from tqdm.auto import tqdm
 
 from cka_widget.engine.batches import run_model
 from cka_widget.engine.compare import iter_compare
-from cka_widget.engine.errors import CKAWarning
+from cka_widget.engine.errors import CKAWarning, CompareError
+from cka_widget.engine.interrupts import held
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.result import CKAResult
+from cka_widget.engine.rows import ModelRows
 from cka_widget.engine.sums import HsicSums
 
 Names = Sequence[str] | None
@@ -34,15 +37,14 @@ class _Order:
         if model in self._returned:
             return run_model(model, batch, None)
         returned = self._returned[model] = []
-        handles = [
-            module.register_forward_hook(lambda *_, name=name: returned.append(name))
-            for name, module in named_layers(model).items()
-        ]
-        try:
+        with ExitStack() as hooks:
+            for name, module in named_layers(model).items():
+                # Unbound: a scripted child refuses the method, yet runs the hook.
+                handle = nn.Module.register_forward_hook(
+                    module, lambda *_, name=name: returned.append(name)
+                )
+                hooks.callback(handle.remove)
             return run_model(model, batch, None)
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def sort(self, model: nn.Module, labels: Iterable[str]) -> list[str]:
         """The labels in that order, those that never ran last."""
@@ -76,42 +78,87 @@ class _EqualBatches:
         self.sums = block if self.sums is None else self.sums.merge(block)
 
 
-def run_all(
-    models: Mapping[str, Any], layers: Sequence[Names], loader: Any, **options: Any
-) -> tuple[CKAResult, dict[str, list[str]]]:
-    """The result, and for every model the labels of its rows in the order they ran."""
-    chosen = {
-        key: None if names is None else [name or OUTPUT for name in names]
-        for key, names in zip(models, layers, strict=True)
-    }
-    order, equal, pooled = _Order(), _EqualBatches(), _EqualBatches()
-    with tqdm(desc="Comparing features", unit=" batches") as bar:
-        for snapshot in iter_compare(models, loader, layers=chosen, forward=order, **options):
-            bar.total = snapshot.total_batches
-            bar.update(snapshot.batches - bar.n)
-            result = snapshot.result
-            equal.add(result.sums)
-            pooled.add(result.pooled)
-    loaders = loader if isinstance(loader, Mapping) else dict.fromkeys(models, loader)
-    provenance = {
-        **result.provenance,
-        "batch_weights": "equal",
-        "datasets": {key: _dataset(loaders[key]) for key in models},
-    }
-    result = replace(
-        result,
-        sums=equal.sums or result.sums,
-        pooled=pooled.sums or result.pooled,
-        provenance=provenance,
-    )
-    labels = {}
-    for rows in result.rows:
-        model = models[rows.name]
+class Run:
+    """One comparison, which `drain` works off.
+
+    Attributes:
+        result: every batch counting alike; of a run that failed or was interrupted, what its
+            finished batches gave; None while there is none.
+        labels: for every model the labels of its rows in the order they ran.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Any], layers: Sequence[Names], loader: Any, **options: Any
+    ) -> None:
+        """Arguments as of `iter_compare`, but one list of names or None a model for `layers`."""
+        self.result: CKAResult | None = None
+        self.labels: dict[str, list[str]] = {}
+        self._models, self._loader = models, loader
+        self._chosen = {
+            key: None if names is None else [name or OUTPUT for name in names]
+            for key, names in zip(models, layers, strict=True)
+        }
+        self._options = {"layers": self._chosen, **options}
+        self._equal, self._pooled = _EqualBatches(), _EqualBatches()
+        self._running: CKAResult | None = None  # the engine's, batches weighted by samples
+        self._order = _Order()
+
+    def drain(self) -> None:
+        """Run to the end, and warn of what would mislead where the script calls `compare`.
+
+        Raises:
+            CompareError, KeyboardInterrupt: with `result`, the partial result.
+        """
+        run = iter_compare(self._models, self._loader, forward=self._order, **self._options)
+        try:
+            with closing(run), tqdm(desc="Comparing features", unit=" batches") as bar:
+                for snapshot in run:
+                    self._take(snapshot.result)
+                    bar.total = snapshot.total_batches
+                    bar.update(snapshot.batches - bar.n)
+        except (CompareError, KeyboardInterrupt) as error:
+            self._take(getattr(error, "result", None))
+            self._finish()
+            error.result = self.result  # type: ignore[union-attr]
+            raise
+        self._finish()
+        if self.result is not None:
+            _warn(self.result)
+
+    def _take(self, running: CKAResult | None) -> None:
+        """The engine's result after one more batch, or the same once more."""
+        if running is None:
+            return
+        with held():
+            self._equal.add(running.sums)
+            self._pooled.add(running.pooled)
+            self._running = running
+
+    def _finish(self) -> None:
+        running = self._running
+        if running is None:
+            return
+        self.result = replace(
+            running,
+            sums=self._equal.sums or running.sums,
+            pooled=self._pooled.sums or running.pooled,
+            provenance={
+                **running.provenance,
+                "batch_weights": "equal",
+                "datasets": {key: _dataset(one) for key, one in self._loaders().items()},
+            },
+        )
+        self.labels = {rows.name: self._ran(rows) for rows in running.rows}
+
+    def _loaders(self) -> dict[str, Any]:
+        one_each = isinstance(self._loader, Mapping)
+        return {key: self._loader[key] if one_each else self._loader for key in self._models}
+
+    def _ran(self, rows: ModelRows) -> list[str]:
+        model = self._models[rows.name]
         first = model[0] if isinstance(model, list) else model
-        every = rows.layers if chosen[rows.name] else (*rows.layers, *rows.aliases)
-        labels[rows.name] = order.sort(first, every)
-    _warn(result)
-    return result, labels
+        every = rows.layers if self._chosen[rows.name] else (*rows.layers, *rows.aliases)
+        return self._order.sort(first, every)
 
 
 def _warn(result: CKAResult) -> None:

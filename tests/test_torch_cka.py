@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import textwrap
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from oracles import OUTPUT, Reference, cka_of_sums, hsic_song, reference_compare
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from cka_widget.engine.errors import CKAWarning
+from cka_widget import torch_cka_run
+from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.torch_cka import CKA, EnsembleCKA
 
 KEYS = [
@@ -197,6 +199,76 @@ def test_a_misspelt_layer_is_an_error_with_the_nearest_name() -> None:
     cka = CKA(zoo.resnet18(0, width=4), zoo.mlp(0), model1_layers=["layer1.0.cnv1"])
     with pytest.raises(ValueError, match=r'did you mean "layer1.0.conv1"'):
         cka.compare(loader())
+
+
+def test_a_scripted_child_is_one_row() -> None:
+    """It refuses hooks by the module's own method; none stays behind."""
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
+    net, plain = nn.Sequential(nn.Linear(8, 8), scripted, nn.Linear(8, 4)), zoo.mlp(0)
+    cka = CKA(net, plain, "a", "b")
+    cka.compare(zoo.vectors())
+    assert cka.export()["model1_layers"][-2:] == ["2", ""]
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def failing(batches: list[Tensor], error: BaseException) -> Iterator[Tensor]:
+    yield from batches
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(OSError("disk"), CompareError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_what_finished_batches_gave_is_kept(
+    error: BaseException, raised: type[BaseException]
+) -> None:
+    """Batches counting alike, as in a comparison of these batches alone."""
+    a, b, batches = zoo.mlp(0), zoo.mlp(1), [*zoo.vectors(64, batch=32), *zoo.vectors(9, batch=9)]
+    whole, cut = CKA(a, b, "a", "b"), CKA(a, b, "a", "b")
+    whole.compare(batches)
+    with pytest.raises(raised) as info:
+        cut.compare(failing(batches, error))
+    assert info.value.result is cut.result
+    assert cut.result.provenance["batch_weights"] == "equal"
+    torch.testing.assert_close(cut.export()["CKA"], whole.export()["CKA"])
+    assert cut.export()["model1_layers"] == whole.export()["model1_layers"]
+    ensembles = EnsembleCKA([a, b]), EnsembleCKA([a, b])
+    ensembles[0].compare(batches)
+    with pytest.raises(raised):
+        ensembles[1].compare(failing(batches, error))
+    torch.testing.assert_close(ensembles[1].export()["CKA"], ensembles[0].export()["CKA"])
+
+
+def test_an_interrupt_outside_the_engine_leaves_the_models_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here in the progress bar, with the error kept, as a notebook keeps the last one."""
+    net = zoo.mlp(0).train()
+    before = zoo.state_of(net)
+    shown: list[int] = []
+
+    def update(bar: Any, n: int) -> None:
+        shown.append(n)
+        if len(shown) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch_cka_run.tqdm, "update", update)
+    cka = CKA(net, net, "a", "b")
+    with pytest.raises(KeyboardInterrupt) as info:
+        cka.compare(zoo.vectors(96, batch=32))
+    zoo.assert_same_state(before, net)
+    assert not any(module._forward_hooks for module in net.modules())
+    assert info.value.result is cka.result
+    assert cka.result.batches == 2
+
+
+def test_a_comparison_that_gave_nothing_leaves_no_result() -> None:
+    cka = CKA(zoo.mlp(0), zoo.mlp(1), "a", "b")
+    cka.compare(zoo.vectors())
+    with pytest.raises(CompareError):
+        cka.compare(failing([], OSError("disk")))
+    with pytest.raises(RuntimeError, match="call compare"):
+        cka.export()
 
 
 def test_models_stay_as_they_were() -> None:
