@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +46,7 @@ class Snapshot:
 
     @property
     def result(self) -> CKAResult:
-        """The result so far, built when asked for: O(rows^2)."""
+        """What the run has computed by the time of asking, built anew each time: O(rows^2)."""
         return self._result()
 
 
@@ -127,15 +126,18 @@ def _run(
                 yield snapshot(done=False)
                 if stop_at_stderr is not None and session.good_enough(stop_at_stderr):
                     break
-    except GeneratorExit:
-        raise
-    except CompareError as error:
-        error.result = session.result(time.perf_counter() - start) if session.samples else None
-        raise
-    except KeyboardInterrupt as error:
+    except (CompareError, KeyboardInterrupt) as error:
         if session.samples:  # what was computed is not lost: `except KeyboardInterrupt as e`
-            error.result = session.result(time.perf_counter() - start)  # type: ignore[attr-defined]
+            error.result = session.result(time.perf_counter() - start)  # type: ignore[union-attr]
         raise
+    except Exception as error:
+        if not session.samples:  # arguments or data that cannot work
+            raise
+        lines = str(error).strip().splitlines() or ["no further explanation was given"]
+        raise CompareError(
+            f"batch {session.batches + 1} failed: {type(error).__name__}: {lines[0]}",
+            result=session.result(time.perf_counter() - start),
+        ) from error
     yield snapshot(done=True)
 
 
@@ -189,19 +191,34 @@ def compare(
             the partial result.
         TypeError, ValueError: arguments that cannot work, before anything runs.
     """
-    run = iter_compare(models, loader, **options)
-    result = deque(_shown(run) if progress else run, maxlen=1).pop().result
+    last: Snapshot | None = None
+    with closing(iter_compare(models, loader, **options)) as run, _bar(progress) as show:
+        try:
+            for last in run:
+                show(last)
+            assert last is not None
+            result = last.result
+        except KeyboardInterrupt as error:
+            if last is not None and last.samples:  # it came between two batches, or after the last
+                error.result = last.result  # type: ignore[attr-defined]
+            raise
     for sentence in result.warnings:
         warnings.warn(sentence, CKAWarning, stacklevel=2)
     return result
 
 
-def _shown(run: Iterator[Snapshot]) -> Iterator[Snapshot]:
-    """The snapshots, with a progress bar."""
+@contextmanager
+def _bar(shown: bool) -> Iterator[Callable[[Snapshot], None]]:
+    """A function that moves a progress bar; without one it does nothing."""
+    if not shown:
+        yield lambda snapshot: None
+        return
     from tqdm.auto import tqdm
 
     with tqdm(unit=" samples", desc="CKA") as bar:
-        for snapshot in run:
+
+        def show(snapshot: Snapshot) -> None:
             bar.total = snapshot.total_samples
             bar.update(snapshot.samples - bar.n)
-            yield snapshot
+
+        yield show

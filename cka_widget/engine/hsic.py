@@ -83,12 +83,16 @@ class HsicAccumulator:
         """
         # Taking bad products away again would leave their rounding, which can be all there is.
         before = self.rows, self.pooled
-        while True:
-            self.rows, self.pooled = copy.deepcopy(before)
-            self._add(stack)
-            if not stack.suspects:
-                return
-            again(set(stack.suspects))  # centred from now on, and never suspects again
+        try:
+            while True:
+                self.rows, self.pooled = copy.deepcopy(before)
+                self._add(stack)
+                if not stack.suspects:
+                    return
+                again(set(stack.suspects))  # centred from now on, and never suspects again
+        except BaseException:
+            self.rows, self.pooled = before
+            raise
 
     def _add(self, stack: GramStack) -> None:
         for h, n in stack.products():

@@ -16,6 +16,7 @@ from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows
 from cka_widget.engine.blocks import split
 from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit, samples_at_once
 from cka_widget.engine.capture import Capture, eager, failed_layer
+from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.features import Reduce
@@ -87,6 +88,7 @@ class Session:
         self._sums: HsicAccumulator | None = None
         self._limit: int | None = None  # samples that go through the models at once
         self._meanwhile: Callable[[], None] | None = None
+        self._copies = Copies()
         self._notes: list[str] = []
         self._cleanup = ExitStack()
         self._prepare()
@@ -144,8 +146,13 @@ class Session:
         if self._table is None:
             self._check_memory(n, given)
         self._meanwhile = meanwhile
-        self._take(loaded.placed, n)
-        self.batches += 1
+        whole = self.samples + n
+        try:
+            self._take(loaded.placed, n)
+            self.batches += self.samples != whole
+        finally:
+            # Ctrl-C that was held back until the sums had the batch comes now.
+            self.batches += self.samples == whole
         self._diagnostics.observe(given, n)
 
     def _check_memory(self, n: int, given: list[Any]) -> None:
@@ -173,9 +180,9 @@ class Session:
             return
         try:
             self._run_all(batches, n)
-        except CompareError as error:
+        except (CompareError, torch.OutOfMemoryError) as error:
             smaller = n // 2
-            out_of_memory = isinstance(error.__cause__, torch.OutOfMemoryError)
+            out_of_memory = isinstance(error.__cause__ or error, torch.OutOfMemoryError)
             if not out_of_memory or smaller < self._kernel.min_samples:
                 raise
             self._limit = smaller
@@ -195,6 +202,8 @@ class Session:
         self._take(batches, n)
 
     def _run_all(self, batches: Mapping[str, Any], n: int) -> None:
+        if self._table is not None and n < self._kernel.min_samples:
+            return  # it adds nothing, and some models cannot run on so few
         with _modes():
             blocks = self._stack.begin(n)
             for run, capture in self._captures:
@@ -235,8 +244,14 @@ class Session:
 
     def _run(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
         try:
-            with self._placement.on_device(run) as placed, capture.recording(n, mask_of(batch)):
-                placed(batch, self._forward)
+            with (
+                self._placement.on_device(run) as placed,
+                self._copies.given(run, batch) as mine,
+                capture.recording(n, mask_of(batch)),
+            ):
+                placed(mine, self._forward)
+        except CompareError:
+            raise
         except Exception as error:
             layer = failed_layer(error, run.root)
             where = f'model "{run.model}"' + (f', layer "{layer}"' if layer else "")

@@ -270,11 +270,12 @@ def test_snapshots_tell_progress() -> None:
 
 
 def test_each_particle_runs_once_a_batch() -> None:
+    """On all but the last, which is too small to add anything: some models cannot run on it."""
     particles = [zoo.Counting(zoo.mlp(seed)) for seed in range(4)]
     other = zoo.Counting(zoo.mlp(9, depth=1))
     run({"ensemble": particles, "other": other}, zoo.vectors(50, batch=16))
     for model in (*particles, other):
-        assert model.sizes == [16, 16, 16, 2]
+        assert model.sizes == [16, 16, 16]
 
 
 def test_no_activation_outlives_its_layer() -> None:
