@@ -13,9 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
-    """The notebook with its outputs; an exception in a cell is raised here."""
+def executed(path: Path, folder: Path, more: str = "") -> nbformat.NotebookNode:
+    """The notebook, and a cell `more` after it, with outputs; a cell's exception is raised here."""
     notebook = nbformat.read(path, as_version=4)
+    if more:
+        notebook.cells.append(nbformat.v4.new_code_cell(more, id="more"))
     NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
@@ -31,8 +33,10 @@ def outputs(notebook: nbformat.NotebookNode, cell_id: str, mime: str = "text/pla
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_from_top_to_bottom(path: Path, tmp_path: Path) -> None:
-    notebook = executed(path, tmp_path)
-    if path.stem == "quickstart":
+    quickstart = path.stem == "quickstart"
+    notebook = executed(path, tmp_path, "len(explorer.result.to_html())" if quickstart else "")
+    if quickstart:
+        assert int(outputs(notebook, "more")) <= 300_000, "the exported page"
         assert "application/vnd.jupyter.widget-view+json" in str(notebook.cells)
         assert outputs(notebook, "explorer", "image/png"), "the run's picture, without a page"
         assert "'done'" in outputs(notebook, "wait")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import subprocess
@@ -53,6 +54,12 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     python("-m", "build", "--no-isolation", "--outdir", str(folder), ".")
     return folder
+
+
+def test_the_scripts_of_all_widgets_are_small() -> None:
+    scripts = [path.read_bytes() for path in (ROOT / "cka_widget/static").glob("*.js")]
+    assert sum(map(len, scripts)) <= 120_000
+    assert sum(len(gzip.compress(script)) for script in scripts) <= 40_000
 
 
 def test_the_sdist_holds_the_bundles_and_their_sources(dist: Path, hook: ModuleType) -> None:
