@@ -73,6 +73,13 @@ def matmul(device: torch.device, precision: str) -> AbstractContextManager[None]
     return nullcontext() if switch.right() else switch
 
 
+def uncast(device: torch.device) -> AbstractContextManager[Any]:
+    """While entered, autocast rounds nothing on the device: the models have it, Grams do not."""
+    # Before torch 2.4 none can be asked for elsewhere.
+    available = getattr(torch.amp, "is_autocast_available", ("cpu", "cuda").__contains__)
+    return torch.autocast(device.type, enabled=False) if available(device.type) else nullcontext()
+
+
 class _Switch(AbstractContextManager[None]):
     """Torch's setting for one kind of device, restored on leaving."""
 

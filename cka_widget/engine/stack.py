@@ -104,12 +104,14 @@ class GramStack:
         if not self.segments:
             return
         state, slots = self.rows[row], self._slots_of(row)
-        with self._chosen:
-            self._form(state, x, slots)
-        if self.kernel.name == "rbf":
-            self._to_rbf(state, slots)
-        if not state.seen:
-            self._first(row, slots)
+        # A hook runs under the autocast of the model's forward pass.
+        with accelerator.uncast(self.device):
+            with self._chosen:
+                self._form(state, x, slots)
+            if self.kernel.name == "rbf":
+                self._to_rbf(state, slots)
+            if not state.seen:
+                self._first(row, slots)
 
     def _decides(self, state: _Row) -> bool:
         """May the row's Gram be looked at now?"""
@@ -214,7 +216,7 @@ class GramStack:
     def _pairs(self, flat: Tensor) -> Tensor:
         """Inner products of all pairs of Grams (blocks, R, m m), float64 (blocks, R, R)."""
         product = flat.new_empty(*flat.shape[:2], flat.shape[1])
-        with self._exact:
+        with accelerator.uncast(self.device), self._exact:
             symmetric.quickest_way(product, flat)(product, flat)
         return self._double(product)
 

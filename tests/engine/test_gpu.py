@@ -64,6 +64,18 @@ def test_models_in_half_precision(dtype: torch.dtype) -> None:
     assert largest_error(run(models, batches), reference) < 1e-4
 
 
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+def test_autocast_rounds_no_gram(mean: float) -> None:
+    def forward(model: nn.Module, batch: Tensor) -> Any:
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            return model(batch)
+
+    models = {str(k): zoo.seeded(zoo.Shifted, mean, width=16384, seed=k).to(GPU) for k in range(2)}
+    batches = [batch.to(GPU) for batch in zoo.vectors(128, batch=64)]
+    reference = reference_compare(models, batches, call=forward)
+    assert largest_error(run(models, batches, forward=forward), reference) < 1e-4
+
+
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_the_cpu_finds_the_same(kernel: str, unbiased: bool) -> None:

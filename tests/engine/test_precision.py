@@ -87,6 +87,30 @@ def test_an_unknown_precision_is_told_at_once() -> None:
         iter_compare({"a": zoo.mlp()}, zoo.vectors(), precision="tf32")
 
 
+def under_autocast(model: nn.Module, batch: Tensor) -> Tensor:
+    with torch.autocast(batch.device.type, dtype=torch.bfloat16):
+        found: Tensor = model(batch)
+    return found
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["in forward", "around the run"])
+@pytest.mark.parametrize("mean", [0.0, 3.0, 100.0])
+def test_autocast_rounds_the_models_and_no_gram(
+    monkeypatch: pytest.MonkeyPatch, mean: float, around: bool
+) -> None:
+    """On accelerators Grams are made by functions that autocast rounds."""
+    models = {str(k): zoo.seeded(zoo.Shifted, mean, width=16384, seed=k) for k in range(2)}
+    batches = zoo.vectors(96, batch=32)
+    reference = reference_compare(models, batches, call=under_autocast)
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
+    if around:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = run(models, batches)
+    else:
+        found = run(models, batches, forward=under_autocast)
+    assert largest_error(found, reference) < 1e-5
+
+
 class Setting:
     """In the place of `accelerator.matmul`: tells which precision is set."""
 
