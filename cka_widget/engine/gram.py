@@ -135,8 +135,13 @@ def u_centre_(gram: Tensor) -> Tensor:
     return 2 * (sums * shift).sum(-1)
 
 
-def centre_(gram: Tensor) -> None:
-    """Double centring HKH, H = I - 11'/m, in place on (..., m, m)."""
+def centre_(gram: Tensor) -> Tensor:
+    """Double centring HKH, H = I - 11'/m, in place on (..., m, m).
+
+    Returns:
+        |K|^2 - |HKH|^2, (...).
+    """
     means = gram.mean(-1)
     shift = means - means.mean(-1, keepdim=True) / 2
     gram.sub_(shift[..., None]).sub_(shift[..., None, :])
+    return 2 * gram.shape[-1] * (means * shift).sum(-1)

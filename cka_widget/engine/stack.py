@@ -14,7 +14,8 @@ from cka_widget.engine.blocks import Segment, split
 from cka_widget.engine.gram import Slots
 from cka_widget.engine.kernel import Kernel
 
-# rho = |K| / |U(K)|, both without the diagonal, tells how many digits U-centring cancels.
+# rho = |K| / |U(K)|, both without the diagonal, tells how many digits U-centring cancels; of the
+# biased estimator |K| / |HKH|.
 # Products of float32 Grams lose rho^2 of their 1e-7: above this rho K is centred before them.
 _CENTRE_GRAM_ABOVE = 4.0
 # The Gram's own entries lose rho of their 6e-8: above this rho the features are centred first,
@@ -229,8 +230,9 @@ class GramStack:
         scale = self._scales()
         flat = flat.transpose(0, 1)
         if not self.kernel.unbiased:
-            gram.centre_(stack)
-            return self._pairs(flat) * (scale / (m - 1) ** 2), scale.new_zeros(len(stack))
+            removed = self._double(gram.centre_(stack).sum(-1))
+            product = self._pairs(flat)
+            return product * (scale / (m - 1) ** 2), _rho(product, removed)
         removed = scale.new_zeros(len(stack))
         flagged = [row for row, state in enumerate(self.rows) if state.centre_gram]
         if len(flagged) > len(self.rows) / 2:  # one call for all costs less, and changes nothing
@@ -245,9 +247,7 @@ class GramStack:
         removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)
         product -= cancelled
         product = (product + product.mT) / 2  # to the last digit
-        left = product.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0)
-        rho = (1 + removed / left).sqrt()
-        return product * (scale / (m * (m - 3))), rho
+        return product * (scale / (m * (m - 3))), _rho(product, removed)
 
     def _first(self, row: int, slots: Slots) -> None:
         """Fix the row's scale and care by its first batch that is not all zero."""
@@ -323,6 +323,17 @@ class GramStack:
             buffer[: self._buffer.shape[0]] = self._buffer
         self._buffer = buffer
         self._slots.clear()
+
+
+def _rho(product: Tensor, removed: Tensor) -> Tensor:
+    """|K| / |U(K)|, or |K| / |HKH|, of every row (R,).
+
+    Args:
+        product: inner products of centred Grams (blocks, R, R).
+        removed: |K|^2 less its centred part, summed over the blocks, (R,).
+    """
+    left = product.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0)
+    return (1 + removed / left).sqrt()
 
 
 def _scale(size: float) -> float:

@@ -87,6 +87,18 @@ def test_an_unknown_precision_is_told_at_once() -> None:
         iter_compare({"a": zoo.mlp()}, zoo.vectors(), precision="tf32")
 
 
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("jump", [30.0, 300.0, 3e3, 1e5])
+def test_a_mean_that_jumps_after_the_first_batch(jump: float, unbiased: bool) -> None:
+    """Its Gram has lost its digits: with either estimator it is formed anew, centred."""
+    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors(256, batch=64)
+    batches[1:] = [batch + jump for batch in batches[1:]]
+    for options in ({}, {"hsic_batch_size": 16}):
+        found = run(models, batches, unbiased=unbiased, **options)
+        expected = {"unbiased": unbiased, "block": options.get("hsic_batch_size")}
+        assert largest_error(found, reference_compare(models, batches), **expected) < 1e-4
+
+
 def under_autocast(model: nn.Module, batch: Tensor) -> Tensor:
     with torch.autocast(batch.device.type, dtype=torch.bfloat16):
         found: Tensor = model(batch)

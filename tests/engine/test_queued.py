@@ -128,15 +128,17 @@ def test_a_layer_that_wakes_late(scale: float) -> None:
 
 
 @pytest.mark.usefixtures("_queued")
+@pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("jump", [1e4, 1e5, 1e6])
-def test_a_mean_that_jumps_is_run_again(jump: float) -> None:
+def test_a_mean_that_jumps_is_run_again(jump: float, unbiased: bool) -> None:
     """As on the CPU; only the decision comes at the batch's end."""
     batches = zoo.vectors(128, batch=32)
     batches[2] = batches[2] + jump
     models = {"a": zoo.Counting(zoo.mlp(0)), "b": zoo.mlp(1)}
-    result = run(models, batches, layers={"a": "inner.*", "b": None})
+    result = run(models, batches, layers={"a": "inner.*", "b": None}, unbiased=unbiased)
     assert models["a"].sizes == [32] * 5
-    assert largest_error(result, reference_compare(models, batches)) < 1e-4
+    reference = reference_compare(models, batches)
+    assert largest_error(result, reference, unbiased=unbiased) < 1e-4
 
 
 DEVICE = torch.device("cpu")
