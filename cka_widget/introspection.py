@@ -19,6 +19,7 @@ from cka_widget.engine.capture import eager
 from cka_widget.engine.features import main_tensor
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.modes import evaluating
+from cka_widget.engine.ragged import padded
 from cka_widget.layer_tree import LayerNode, LayerTree
 
 __all__ = ["LayerNode", "LayerTree", "introspect"]
@@ -242,6 +243,7 @@ def _class_name(module: nn.Module) -> str:
 
 
 def _without_batch(module: nn.Module, tensor: Tensor) -> tuple[int, ...]:
+    tensor = padded(tensor) if tensor.is_nested else tensor
     time_first = getattr(module, "batch_first", True) is False and tensor.dim() == 3
     return tuple(s for i, s in enumerate(tensor.shape) if i != int(time_first))
 

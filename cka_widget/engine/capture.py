@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from cka_widget.engine.features import Reduce, as_rows, main_tensor
 from cka_widget.engine.layers import Choice
 from cka_widget.engine.particles import Pass
 from cka_widget.engine.stack import GramStack
+from cka_widget.engine.time_first import SampleAxis
 
 
 @dataclass
@@ -57,6 +58,9 @@ class Capture:
         self._reduce = reduce
         self._axis = run.particle_axis
         self._time_first = any(getattr(m, "batch_first", None) is False for m in run.root.modules())
+        self._axes: defaultdict[tuple[str, int], SampleAxis] = defaultdict(
+            lambda: SampleAxis(self._time_first)
+        )
         self._dropped: set[tuple[str, int]] = set()
         self._handles: dict[str, RemovableHandle] = {}
         self._thread: int | None = None
@@ -80,7 +84,9 @@ class Capture:
         """Around one call of the model on a batch of n samples, in this thread only."""
         self.calls.clear()
         self._n, self._mask = n, mask
-        self._thread = threading.get_ident()
+        # What a batch too small for a block shows must not become a layer's reason.
+        useful = bool(self._stack.segments) or not self.found
+        self._thread = threading.get_ident() if useful else None
         try:
             yield
         finally:
@@ -125,7 +131,7 @@ class Capture:
 
     def _fill(self, entry: Entry, module: nn.Module, output: Any) -> None:
         try:
-            features = [self._rows(x, module) for x in self._particles(output)]
+            features = [self._rows(x, entry, module) for x in self._particles(output)]
         except NoRowsError as error:
             entry.reason = str(error)
             return
@@ -140,21 +146,21 @@ class Capture:
         for row, other in zip(entry.rows, source.rows, strict=True):
             self._stack.copy(row, other)
 
-    def _rows(self, output: Any, module: nn.Module) -> Tensor:
+    def _rows(self, output: Any, entry: Entry, module: nn.Module) -> Tensor:
         return as_rows(
             output,
             self._n,
             reduce=self._reduce,
             mask=self._mask,
             module=module,
-            time_first=self._time_first,
+            axis=self._axes[entry.name, entry.call],
         )
 
     def _particles(self, output: Any) -> tuple[Any, ...]:
         if self._axis is None:
             return (output,)
         tensor = main_tensor(output)
-        if tensor is None or tensor.dim() < 3:
+        if tensor is None or tensor.is_nested or tensor.dim() < 3:
             raise NoRowsError("its output has no particle axis")
         return tensor.movedim(self._axis, 0).unbind(0)
 

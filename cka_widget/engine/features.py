@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from cka_widget.engine.errors import NoRowsError
+from cka_widget.engine.ragged import kept_steps, padded
+from cka_widget.engine.reductions import mean, token
+from cka_widget.engine.time_first import SampleAxis
 
 Reduce = str | Callable[[Tensor], Tensor]
 
@@ -20,28 +23,15 @@ REDUCTIONS = ("flatten", "mean", "cls", "last")
 # In a mapping these hold the features; otherwise its first tensor does.
 _PREFERRED_KEYS = ("last_hidden_state", "logits", "out", "output")
 
-# Their 3-D outputs are (n, channels, length); other modules' are (n, tokens, features).
-_CHANNELS_FIRST_1D = (
-    nn.Conv1d,
-    nn.ConvTranspose1d,
-    nn.BatchNorm1d,
-    nn.InstanceNorm1d,
-    nn.MaxPool1d,
-    nn.AvgPool1d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveMaxPool1d,
-    nn.GroupNorm,
-)
-
 
 @singledispatch
 def main_tensor(output: Any) -> Tensor | None:
     """The tensor of a module's output that stands for its features, or None.
 
-    A tensor is itself; a tuple or list gives its first tensor (the output sequence of an LSTM,
-    the attention output of `MultiheadAttention`); a mapping, a dataclass and Hugging Face's
-    `ModelOutput` give `last_hidden_state`, `logits`, or their first tensor. Other types:
-    `main_tensor.register(MyOutput)`.
+    A tensor is itself, nested or not; a tuple or list gives its first tensor (the output
+    sequence of an LSTM, the attention output of `MultiheadAttention`); a mapping, a dataclass and
+    Hugging Face's `ModelOutput` give `last_hidden_state`, `logits`, or their first tensor. Other
+    types: `main_tensor.register(MyOutput)`.
     """
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
         return main_tensor({f.name: getattr(output, f.name) for f in dataclasses.fields(output)})
@@ -77,22 +67,23 @@ def as_rows(
     reduce: Reduce = "flatten",
     mask: Tensor | None = None,
     module: nn.Module | None = None,
-    time_first: bool = False,
+    axis: SampleAxis | None = None,
 ) -> Tensor:
     """Features of one module's output.
 
     Args:
         output: what the module returned.
         n: number of samples in the batch.
-        mask: (n, tokens), which tokens count.
+        mask: (n, tokens), which tokens count; an output that is packed or nested knows better.
         reduce: "flatten" keeps every number; "mean" averages over space, or over the tokens that
             `mask` (n, tokens) keeps; "cls" takes the first token, "last" the last one that
             `mask` keeps; a callable maps the tensor (n, ...) to (n, d).
         module: who returned it: tells channels from tokens, and `batch_first=False`.
-        time_first: some module of the model has `batch_first=False`.
+        axis: what the output's earlier batches showed of its sample axis.
 
     Returns:
-        Tensor (n, d), floating point, of the output's own precision; a view where possible.
+        Tensor (n, d), floating point, of the output's own precision, means in float32 at least; a
+        view where possible.
 
     Raises:
         NoRowsError: the output has no row for each sample; the message completes
@@ -103,9 +94,12 @@ def as_rows(
         raise NoRowsError(f"its output holds no tensor ({type(output).__name__})")
     if not x.is_floating_point():
         raise NoRowsError(f"its output is {str(x.dtype).removeprefix('torch.')}, not real numbers")
-    if x.layout is not torch.strided:
+    if x.is_nested:
+        x = padded(x)
+    elif x.layout is not torch.strided:
         x = x.to_dense()
-    if x.dim() == 3 and _is_time_first(x, n, module, time_first):
+    kept = kept_steps(output, x)
+    if kept is None and x.dim() == 3 and axis is not None and axis.is_time_first(x, n, module):
         x = x.transpose(0, 1)
     if x.dim() == 0 or x.shape[0] != n:
         rows = "no rows" if x.dim() == 0 else f"{x.shape[0]} rows"
@@ -117,9 +111,9 @@ def as_rows(
         if x.dim() == 0 or x.shape[0] != n:
             raise NoRowsError(f"reduce= made {tuple(x.shape)} of a batch of {n} samples")
     elif reduce == "mean":
-        x = _mean(x, mask, module)
+        x = mean(x, mask if kept is None else kept, module)
     elif reduce in ("cls", "last") and x.dim() == 3:
-        x = _token(x, reduce, mask)
+        x = token(x, reduce, mask if kept is None else kept)
     return flatten(x)
 
 
@@ -134,33 +128,3 @@ def flatten(x: Tensor) -> Tensor:
         order = sorted(range(1, x.dim()), key=lambda i: x.stride(i), reverse=True)
         x = x.permute(0, *order)
     return x.reshape(x.shape[0], -1)
-
-
-def _is_time_first(x: Tensor, n: int, module: nn.Module | None, anywhere: bool) -> bool:
-    own = getattr(module, "batch_first", None)
-    if own is not None:
-        return own is False and x.shape[1] == n
-    if anywhere and x.shape[0] == x.shape[1] == n:
-        raise NoRowsError(f"cannot tell its {n} steps from its {n} samples; use another batch size")
-    return anywhere and x.shape[0] != n and x.shape[1] == n
-
-
-def _mean(x: Tensor, mask: Tensor | None, module: nn.Module | None) -> Tensor:
-    if x.dim() <= 2:
-        return x
-    if x.dim() > 3 or isinstance(module, _CHANNELS_FIRST_1D):
-        return x.mean(dim=tuple(range(2, x.dim())))
-    if mask is None or mask.shape != x.shape[:2]:
-        return x.mean(dim=1)
-    weight = mask.to(x.dtype)[..., None]
-    return (x * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-def _token(x: Tensor, which: str, mask: Tensor | None) -> Tensor:
-    if which == "cls":
-        return x[:, 0]
-    if mask is None or mask.shape != x.shape[:2]:
-        return x[:, -1]
-    # The last kept token, wherever the padding is.
-    position = torch.arange(x.shape[1], device=x.device) * mask.bool()
-    return x[torch.arange(x.shape[0], device=x.device), position.argmax(dim=1)]

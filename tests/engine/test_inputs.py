@@ -19,15 +19,29 @@ from cka_widget.engine.errors import CompareError
 
 def masked_mean(batch: dict) -> object:
     """The oracle's token mean over unpadded positions; other outputs flattened."""
-    mask = batch["attention_mask"].double()
+    mask = batch["attention_mask"].bool()
 
     def rows(tensor: torch.Tensor) -> np.ndarray:
         x = tensor.double().clone()
         if x.dim() == 3:
-            x = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            x = torch.stack([tokens[kept].mean(0) for tokens, kept in zip(x, mask, strict=True)])
         return x.flatten(1).numpy()
 
     return rows
+
+
+def reference_of_masked(
+    models: dict, batches: list[dict], call: object, **options: object
+) -> object:
+    """The oracle of batches that each have a mask of their own."""
+    parts = [
+        reference_compare(models, [batch], call=call, rows=masked_mean(batch), **options)
+        for batch in batches
+    ]
+    for part in parts[1:]:
+        for key, value in part.features.items():
+            parts[0].features[key] += value
+    return parts[0]
 
 
 # batches ------------------------------------------------------------------------------------------
@@ -72,14 +86,7 @@ def test_masked_token_mean_honours_the_padding(kind: type) -> None:
     model, batches = zoo.seeded(zoo.TokenClassifier), zoo.token_batches(48, batch=12)
     result = run({"a": model}, map(kind, batches), reduce="mean")
     call = lambda m, b: m(b["input_ids"], b["attention_mask"])  # noqa: E731
-    parts = [
-        reference_compare({"a": model}, [batch], call=call, rows=masked_mean(batch))
-        for batch in batches
-    ]
-    reference = parts[0]
-    for part in parts[1:]:
-        for key, value in part.features.items():
-            reference.features[key] += value
+    reference = reference_of_masked({"a": model}, batches, call)
     assert largest_error(result, reference) <= TOLERANCE
     longer = [
         {
@@ -90,6 +97,38 @@ def test_masked_token_mean_honours_the_padding(kind: type) -> None:
     ]
     padded = run({"a": model}, longer, reduce="mean")
     np.testing.assert_allclose(padded.matrix("a", "a"), result.matrix("a", "a"), atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 30.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_averaged_in_float32(dtype: torch.dtype, offset: float) -> None:
+    """The oracle averages the same rounded activations in float64."""
+    models = {"a": zoo.seeded(zoo.Shifted, offset), "b": zoo.seeded(zoo.Shifted, -offset, seed=1)}
+    models = {name: model.lin.to(dtype) for name, model in models.items()}
+    tokens = [batch.to(dtype) for batch in zoo.tokens(64, length=33, batch=16)]
+    reference = reference_compare(models, tokens, rows=lambda t: t.double().mean(1).numpy())
+    assert largest_error(run(models, tokens, reduce="mean"), reference) <= TOLERANCE
+    models = {"a": zoo.seeded(nn.Conv2d, 3, 9, 3), "b": zoo.seeded(nn.Conv2d, 3, 5, 3, seed=1)}
+    for model in models.values():
+        nn.init.constant_(model.to(dtype).bias, offset)
+    images = [batch.to(dtype) for batch in zoo.images(64, 12, 16)]
+    reference = reference_compare(models, images, rows=lambda t: t.double().mean((2, 3)).numpy())
+    assert largest_error(run(models, images, reduce="mean"), reference) <= TOLERANCE
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 30.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_what_padding_holds_does_not_count(dtype: torch.dtype, offset: float) -> None:
+    models = {"a": zoo.seeded(zoo.Shifted, offset), "b": zoo.seeded(zoo.Shifted, -offset, seed=1)}
+    models = {name: model.lin.to(dtype) for name, model in models.items()}
+    batches = zoo.masked_batches(64, length=33)
+    for batch in batches:
+        batch["x"] = batch["x"].to(dtype)
+        batch["x"][~batch["attention_mask"]] = torch.nan
+    call = lambda model, batch: model(batch["x"])  # noqa: E731
+    result = run(models, batches, reduce="mean", forward=call)
+    reference = reference_of_masked(models, batches, call)
+    assert largest_error(result, reference) <= TOLERANCE
 
 
 @pytest.mark.parametrize("reduce", ["mean", "cls", "last"])

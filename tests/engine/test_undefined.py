@@ -140,6 +140,18 @@ def test_a_small_first_batch_does_not_spoil_what_follows() -> None:
     assert result.samples == 32
 
 
+def test_a_small_last_batch_gives_no_layer_a_reason() -> None:
+    """A model that squeezes away the sample axis of its last batch, of one sample."""
+    model = nn.Sequential(
+        zoo.seeded(nn.Linear, 8, 6), zoo.Returns(lambda x: x[..., None].squeeze())
+    )
+    batches = list(zoo.vectors(33, batch=33)[0].split(16))
+    assert model(batches[-1]).shape == (6,)
+    result = run({"a": model}, batches)
+    assert result.reasons("a") == [None] * 2
+    assert largest_error(result, reference_compare({"a": model}, batches[:-1])) <= TOLERANCE
+
+
 def test_many_small_batches_are_warned_about() -> None:
     data = zoo.vectors(40, batch=40)[0]
     result = run({"a": zoo.mlp()}, list(data.split([16, 3, 16, 3, 2])))

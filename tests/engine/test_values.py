@@ -207,6 +207,74 @@ def test_packed_sequences_are_padded_again() -> None:
     assert largest_error(result, reference) <= TOLERANCE
 
 
+def picked(output: object) -> torch.Tensor:
+    """For the oracle: the first of a tuple, with zeros where a nested tensor has no step."""
+    tensor = output[0] if isinstance(output, tuple) else output
+    if tensor.is_nested:
+        tensor = nn.utils.rnn.pad_sequence(list(tensor.unbind()), batch_first=True)
+    return tensor
+
+
+NESTED = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype")
+
+
+@NESTED
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+def test_nested_tensors(layout: torch.layout) -> None:
+    def nest(x: torch.Tensor) -> torch.Tensor:
+        return torch.nested.as_nested_tensor(
+            [row[: 2 + i % 5] for i, row in enumerate(x)], layout=layout
+        )
+
+    model = nn.Sequential(zoo.seeded(nn.Linear, 8, 6), zoo.Returns(nest))
+    batches = zoo.tokens(48, length=7, batch=16)
+    reference = reference_compare({"a": model}, batches, pick=picked)
+    assert largest_error(run({"a": model}, batches), reference) <= TOLERANCE
+    means = reference_compare(
+        {"a": model},
+        batches,
+        pick=lambda y: picked(y) if not y.is_nested else torch.stack([t.mean(0) for t in y]),
+        rows=lambda t: (t.double().mean(1) if t.dim() == 3 else t.double()).numpy(),
+    )
+    assert largest_error(run({"a": model}, batches, reduce="mean"), means) <= TOLERANCE
+
+
+@NESTED
+def test_a_transformer_that_skips_its_padding() -> None:
+    """With a mask, torch's encoder makes nested tensors of all that runs within it."""
+    model, batches = zoo.seeded(zoo.MaskedEncoder).eval(), zoo.masked_batches()
+    call = lambda m, b: m(**b)  # noqa: E731
+    reference = reference_compare({"a": model}, batches, call=call, pick=picked)
+    result = run({"a": model}, batches)
+    assert {"encoder.layers.0", "encoder.layers.1.linear1"} <= set(result.layers("a"))
+    assert_complete(result, reference)
+    assert largest_error(result, reference) <= TOLERANCE
+    averaged = run({"a": model}, batches, reduce="mean")
+    plain = zoo.seeded(zoo.MaskedEncoder, nested=False).eval()
+    expected = run({"a": plain}, batches, reduce="mean")
+    for layer in ("encoder.layers.0.linear2", "encoder.layers.1", "encoder"):
+        found = averaged.particles("a", "a", row=layer, col="head").iat[0, 0]
+        other = expected.particles("a", "a", row=layer, col="head").iat[0, 0]
+        assert found == pytest.approx(other, abs=TOLERANCE), layer
+
+
+@pytest.mark.parametrize("reduce", ["mean", "last"])
+def test_packed_sequences_are_reduced_without_their_padding(reduce: str) -> None:
+    pick = {"mean": lambda x: x.mean(0), "last": lambda x: x[-1]}[reduce]
+    model, batches = zoo.seeded(zoo.Packed), zoo.tokens(48, length=7, batch=12)
+
+    def rows(output: object) -> torch.Tensor:
+        if not isinstance(output, tuple):
+            return output
+        padded, lengths = nn.utils.rnn.pad_packed_sequence(output[0], batch_first=True)
+        return torch.stack([pick(x[:n]) for x, n in zip(padded, lengths, strict=True)])
+
+    reference = reference_compare({"a": model}, batches, pick=rows)
+    result = run({"a": model}, batches, reduce=reduce)
+    assert result.layers("a") == ["rnn", "head"]
+    assert largest_error(result, reference) <= TOLERANCE
+
+
 def test_a_hugging_face_model() -> None:
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
@@ -272,3 +340,14 @@ def test_as_many_steps_as_samples_are_not_guessed() -> None:
     result = run({"a": Steps()}, square, layers=["rnn", "head"])
     assert result.reasons("a")[0] is None
     assert "16 steps from its 16 samples" in str(result.reasons("a")[1])
+
+
+def test_a_square_last_batch_is_read_as_those_before_it() -> None:
+    model = zoo.seeded(zoo.TimeFirst)
+    batches = list(zoo.tokens(44, length=12, batch=44)[0].split(16))
+    assert len(batches[-1]) == 12, "as many samples as steps"
+    reference = reference_compare({"a": model}, batches, rows=turned(12))
+    result = run({"a": model}, batches)
+    assert result.reasons("a") == [None] * len(result.layers("a"))
+    assert largest_error(result, reference) <= TOLERANCE
+    assert result.samples == 44

@@ -27,11 +27,13 @@ from zoo.outputs import (
 from zoo.residual import BasicBlock, Bottleneck, ResNet, ResNet50, resnet18, resnet34
 from zoo.sequences import (
     Attention,
+    MaskedEncoder,
     Packed,
     Recurrent,
     TimeFirst,
     TokenClassifier,
     encoder,
+    masked_batches,
     token_batches,
 )
 from zoo.values import Affine, Dead, Fuse, Layouts, MakesNaN, Raises, Shifted
@@ -65,6 +67,7 @@ __all__ = [
     "InPlaceChain",
     "Layouts",
     "MakesNaN",
+    "MaskedEncoder",
     "ModelOutput",
     "ModelOutputOut",
     "Nested",
@@ -90,6 +93,7 @@ __all__ = [
     "assert_same_state",
     "encoder",
     "images",
+    "masked_batches",
     "mlp",
     "resnet18",
     "resnet34",

@@ -105,3 +105,28 @@ def token_batches(n: int = 24, length: int = 9, batch: int = 12, seed: int = 0) 
     full = {"input_ids": ids * mask, "attention_mask": mask, "labels": labels}
     parts = {key: value.split(batch) for key, value in full.items()}
     return [dict(zip(parts, group, strict=True)) for group in zip(*parts.values(), strict=True)]
+
+
+class MaskedEncoder(nn.Module):
+    """Two torch encoder layers; in eval mode a mask makes nested tensors of all within them."""
+
+    def __init__(self, d: int = 8, nested: bool = True) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(d, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested)
+        self.head = nn.Linear(d, 3)
+
+    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        x = self.encoder(x, src_key_padding_mask=~attention_mask.bool())
+        return self.head(x[:, 0])
+
+
+def masked_batches(n: int = 48, length: int = 7, d: int = 8, batch: int = 16) -> list[dict]:
+    """Sequences of two to `length` steps; in the last batch none is that long."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, length, d, generator=generator)
+    lengths = torch.randint(2, length + 1, (n,), generator=generator)
+    lengths[-batch:].clamp_(max=length - 2)
+    mask = torch.arange(length) < lengths[:, None]
+    parts = zip(x.split(batch), mask.split(batch), strict=True)
+    return [{"x": x, "attention_mask": mask} for x, mask in parts]
