@@ -27,7 +27,9 @@ def cka(
 ) -> float:
     """Centered kernel alignment of two sets of features of the same samples.
 
-    CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), computed in float64.
+    CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L)), computed in float64, where K_ij = x_i . x_j, or
+    exp(-|x_i - x_j|^2 / (2 sigma^2)) with sigma = bandwidth * median_i<j |x_i - x_j|, and L the
+    same of y.
 
     Args:
         x: features (n, p) or (n, ...), tensor or array; row i is sample i.
@@ -42,9 +44,10 @@ def cka(
         independent ones, slightly negative by chance; NaN when x or y is constant.
 
     Raises:
-        ValueError: different numbers of samples, or fewer than 4 (2 when biased).
+        ValueError: different numbers of samples, or fewer than 4 (2 when biased); complex features
+            or none at all; an unknown kernel.
     """
-    a, b = _features(x).double(), _features(y).double()
+    a, b = _features("x", x).double(), _features("y", y).double()
     if len(a) != len(b):
         raise ValueError(f"x has {len(a)} samples, y has {len(b)}: rows must be the same ones")
     acc = MinibatchCKA(
@@ -79,6 +82,19 @@ class MinibatchCKA:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        """Nothing is known until `update`.
+
+        Args:
+            kernel: "linear" or "rbf".
+            unbiased: estimator of Song et al. (2012, eq. 5); False that of Gretton et al. (2005).
+            bandwidth: of the RBF kernel, as a fraction of the median distance in the first batch.
+            hsic_batch_size: cut batches into blocks of this many samples; None takes each whole.
+            device: where Gram matrices and sums are kept.
+            dtype: of the Gram matrices; float64 costs twice the memory and time.
+
+        Raises:
+            ValueError: an unknown kernel, or a bandwidth that is not above 0.
+        """
         self._kernel = Kernel(kernel, unbiased, bandwidth)
         self._device = torch.device(device)
         self._options = (hsic_batch_size, dtype)
@@ -97,9 +113,10 @@ class MinibatchCKA:
         """Add one batch: name -> features (n, ...), the same samples in the same order.
 
         Raises:
-            ValueError: too few samples, or other names or numbers of samples than before.
+            ValueError: too few samples, other names than before, numbers of samples that differ;
+                complex features or none at all.
         """
-        rows = {name: _features(x).to(self._device) for name, x in features.items()}
+        rows = {name: _features(name, x).to(self._device) for name, x in features.items()}
         if len({len(x) for x in rows.values()}) != 1:
             raise ValueError("all features of a batch must have the same number of samples")
         if self._names and tuple(rows) != self._names:
@@ -126,14 +143,22 @@ class MinibatchCKA:
         """Add what other accumulators saw; they stay as they are.
 
         Raises:
-            ValueError: they saw other names.
+            ValueError: they saw other names, or have another kernel or estimator; nothing is added.
         """
+        others = list(others)
+        for other in others:
+            mine, theirs = _measure(self._kernel), _measure(other._kernel)
+            if mine != theirs:
+                raise ValueError(
+                    f'merge_state needs one kernel and estimator in all: "{mine}" and "{theirs}"'
+                )
+        names = {acc._names for acc in (self, *others) if acc._names}
+        if len(names) > 1:
+            raise ValueError("merge_state needs accumulators of the same features")
         for other in others:
             sums = other._sums()
             if sums is None:
                 continue
-            if self._names and self._names != other._names:
-                raise ValueError("merge_state needs accumulators of the same features")
             self._names = other._names
             self._merged = sums if self._merged is None else self._merged.merge(sums)
 
@@ -158,6 +183,19 @@ class MinibatchCKA:
         return own.merge(self._merged)
 
 
-def _features(x: Any) -> Tensor:
+def _measure(kernel: Kernel) -> str:
+    bandwidth = f" of bandwidth {kernel.bandwidth}" if kernel.name == "rbf" else ""
+    return f"{kernel.name}{bandwidth}, {'unbiased' if kernel.unbiased else 'biased'}"
+
+
+def _features(name: str, x: Any) -> Tensor:
     x = torch.as_tensor(x)
+    if x.is_complex():
+        raise ValueError(
+            f'features "{name}" are complex: give real ones, as torch.view_as_real makes them'
+        )
+    if not x.dim() or not x.numel():
+        raise ValueError(
+            f'features "{name}" of shape {tuple(x.shape)} hold nothing: give (samples, features)'
+        )
     return flatten(x if x.is_floating_point() else x.double())

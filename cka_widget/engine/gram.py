@@ -26,7 +26,7 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
         alpha: scale of the whole matrix.
     """
     for samples, out in slots:
-        part = x[samples].view(*out.shape[:2], -1)
+        part = x[samples].view(*out.shape[:2], x.shape[1])
         symmetric.quickest_way(out, part)(out, part)
         if alpha != 1.0:
             out.mul_(alpha)
@@ -53,6 +53,9 @@ def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool 
     budget = 64 * _CHUNK_BYTES if accelerator.accelerated(x.device) else _CHUNK_BYTES
     width = max(256, budget // (n * dtype.itemsize))
     energy = torch.zeros((), dtype=dtype, device=x.device)
+    if not d:  # of a `reduce=` that keeps nothing
+        for _, out in slots:
+            out.zero_()
     # One scratch for all slabs: fresh pages cost more than the subtraction.
     kept = torch.bfloat16 if rounded else dtype
     scratch = torch.empty(n * min(width, d), dtype=kept, device=x.device)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import zoo
+from checks import run
 from oracles import (
     cka_of_sums,
     hsic_biased,
@@ -107,6 +111,30 @@ def test_merging_does_not_share_state() -> None:
     np.testing.assert_array_equal(first.compute(), alone.compute())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unbiased": False}, '"linear, unbiased" and "linear, biased"'),
+        ({"kernel": "rbf"}, '"linear, unbiased" and "rbf of bandwidth 0.4, unbiased"'),
+        ({"bandwidth": 0.8}, None),  # which a linear kernel does not have
+    ],
+)
+def test_what_is_merged_is_one_measure(options: dict[str, Any], message: str | None) -> None:
+    batch = dict(zip("xy", features(16), strict=True))
+    first, same, other = MinibatchCKA(), MinibatchCKA(), MinibatchCKA(**options)
+    for acc in (first, same, other):
+        acc.update(batch)
+    before = first.compute()
+    if message is None:
+        first.merge_state([same, other])
+        return
+    with pytest.raises(ValueError, match=message):
+        first.merge_state([same, other])
+    np.testing.assert_array_equal(first.compute(), before)
+    with pytest.raises(ValueError, match=message):
+        MinibatchCKA().merge_state([other])
+
+
 @pytest.mark.parametrize("shape", [(12,), (12, 3), (12, 3, 4), (12, 3, 4, 5)])
 def test_shapes(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, dtype=torch.float64)
@@ -155,6 +183,31 @@ def test_bad_arguments() -> None:
     acc.update({"x": x, "y": y})
     with pytest.raises(ValueError, match="expected features x, y"):
         acc.update({"x": x, "z": y})
+
+
+@pytest.mark.parametrize("shape", [(40, 0), (0, 5), (40, 3, 0), ()])
+def test_features_that_hold_nothing(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r'features "x" of shape .* hold nothing'):
+        cka(np.empty(shape), np.empty(shape))
+
+
+def test_complex_features_do_not_lose_their_imaginary_part() -> None:
+    x, y = features()
+    z = torch.complex(*torch.as_tensor(x).chunk(2, dim=1))
+    with pytest.raises(ValueError, match=r'"y" are complex: .*view_as_real'):
+        cka(x, z)
+    assert cka(torch.view_as_real(z), y) == pytest.approx(cka(x, y))
+
+
+@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+@pytest.mark.parametrize("block", [None, 8])
+def test_a_reduction_that_keeps_nothing(kernel: str, precision: str, block: int | None) -> None:
+    """Its Gram is zero, not what stood in memory before."""
+    options = {"kernel": kernel, "precision": precision, "hsic_batch_size": block}
+    result = run({"a": zoo.mlp()}, zoo.vectors(), reduce=lambda x: x[:, :0], **options)
+    assert result.matrix("a", "a").isna().all(axis=None)
+    assert set(result.reasons("a")) == {"always the same output"}
 
 
 def test_bias_at_small_samples() -> None:
