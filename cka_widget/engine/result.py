@@ -198,8 +198,9 @@ class CKAResult:
 
     def require_same_options(self, other: CKAResult, action: str) -> None:
         """Raises ValueError where the two were computed differently."""
-        for key in ("kernel", "unbiased", "bandwidth", "reduce"):
-            mine, theirs = self.provenance.get(key), other.provenance.get(key)
+        usual = {"batch_weights": "samples"}  # of `compare`; torch_cka's batches count alike
+        for key in ("kernel", "unbiased", "bandwidth", "reduce", "batch_weights"):
+            mine, theirs = (r.provenance.get(key, usual.get(key)) for r in (self, other))
             if mine != theirs:
                 raise ValueError(f"{action} needs the same {key} in all: {mine!r} and {theirs!r}")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,27 @@ from cka_widget.engine.sums import ARRAYS, HsicSums, empty
 
 VERSION = 2
 _KEY = "cka_widget"
+_KINDS: dict[str, Any] = {
+    "rows": list,
+    "row_reasons": list,
+    "weight": (int, float),
+    "blocks": int,
+    "samples": int,
+    "batches": int,
+    "warnings": list,
+    "provenance": dict,
+}
 
 
 def save(result: CKAResult, path: str | PathLike[str]) -> None:
-    """Write a result with its sums, so that it can be merged later; nothing is pickled."""
+    """Write a result with its sums, so that it can be merged later; nothing is pickled.
+
+    Raises:
+        FileNotFoundError: the directory does not exist.
+        OSError: the file cannot be written.
+    """
+    if not (directory := Path(path).parent).is_dir():
+        raise FileNotFoundError(f"cannot save {path}: create the directory {directory} first")
     parts = {"": result.sums} | ({"pooled.": result.pooled} if result.pooled else {})
     arrays = {
         prefix + name: np.ascontiguousarray(getattr(sums, name))
@@ -38,7 +57,10 @@ def save(result: CKAResult, path: str | PathLike[str]) -> None:
         "warnings": result.warnings,
         "provenance": dict(result.provenance),
     }
-    save_file(arrays, path, metadata={_KEY: json.dumps(text)})
+    try:
+        save_file(arrays, path, metadata={_KEY: json.dumps(text)})
+    except SafetensorError as error:
+        raise OSError(f"cannot save {path}: {error}") from error
 
 
 def load(path: str | PathLike[str]) -> CKAResult:
@@ -46,22 +68,24 @@ def load(path: str | PathLike[str]) -> CKAResult:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not such a file, damaged, or written by a newer version.
+        ValueError: not such a file, damaged, or written by a newer version; the message says which.
     """
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, TypeError) as error:  # TypeError: numbers that numpy does not know
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
     if _KEY not in metadata:
         raise ValueError(f"{path} was not written by cka_widget")
     try:
         text = json.loads(metadata[_KEY])
-        version = int(text["version"])
+        version = text["version"]
+        if type(version) is not int:
+            raise TypeError(f"its version is {version!r}")
         if version <= VERSION:
             return _restore(text, arrays)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     raise ValueError(
         f"{path} has format {version}, newer than the {VERSION} this cka_widget reads; upgrade it"
@@ -69,29 +93,49 @@ def load(path: str | PathLike[str]) -> CKAResult:
 
 
 def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
-    rows = tuple(ModelRows(**{**r, "layers": tuple(r["layers"])}) for r in text["rows"])
+    for what, kind in _KINDS.items():
+        if not isinstance(text[what], kind) or isinstance(text[what], bool):
+            raise TypeError(f"its {what} is a {type(text[what]).__name__}")
+    for what in ("weight", "blocks", "samples", "batches"):
+        if not 0 <= text[what] < math.inf:
+            raise ValueError(f"its {what} is {text[what]}")
+    rows = tuple(_rows(**one) for one in text["rows"])
     if len(text["row_reasons"]) != sum(map(len, rows)):
         raise ValueError("its reasons do not fit its layers")
-    sums = _sums("", sum(map(len, rows)), text, arrays)
     pooled = None
-    if "pooled.h" in arrays:
+    if "pooled.h" in arrays or any(m.n_particles > 1 for m in rows):
         pooled = _sums("pooled.", sum(len(m.layers) for m in rows), text, arrays)
     return CKAResult(
         rows=rows,
-        sums=sums,
+        sums=_sums("", sum(map(len, rows)), text, arrays),
         pooled=pooled,
-        row_reasons=tuple(text["row_reasons"]),
+        row_reasons=tuple(None if r is None else _text(r) for r in text["row_reasons"]),
         samples=text["samples"],
         batches=text["batches"],
-        warnings=tuple(text["warnings"]),
+        warnings=tuple(map(_text, text["warnings"])),
         provenance=text["provenance"],
     )
+
+
+def _rows(name: Any, layers: Any, n_particles: Any, aliases: Any, skipped: Any) -> ModelRows:
+    kinds = tuple(map(type, (layers, n_particles, aliases, skipped)))
+    if kinds != (list, int, dict, dict) or n_particles < 1:
+        raise TypeError("its layers, particles or their names are of another kind")
+    aliases, skipped = ({_text(k): _text(v) for k, v in d.items()} for d in (aliases, skipped))
+    return ModelRows(_text(name), tuple(map(_text, layers)), n_particles, aliases, skipped)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} stands in the place of a text")
+    return value
 
 
 def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) -> HsicSums:
     found = {name: arrays[prefix + name] for name in ARRAYS if name != "moments"}
     # Files of format 1 have none: what they hold is shown without confidence intervals.
     found["moments"] = arrays.get(prefix + "moments", empty("moments", size))
-    if any(a.shape != empty(name, size).shape for name, a in found.items()):
+    wanted = {name: empty(name, size) for name in found}
+    if any((a.shape, a.dtype) != (wanted[k].shape, wanted[k].dtype) for k, a in found.items()):
         raise ValueError("its arrays do not fit its layers")
     return HsicSums(text["weight"], text["blocks"], **found)

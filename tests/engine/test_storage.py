@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 import cka_widget as cw
 from cka_widget.engine.result import NEVER_TOGETHER, CKAResult
+from cka_widget.torch_cka import CKA
 
 MODELS = {
     "ensemble ü/<b>": [zoo.mlp(seed) for seed in range(3)],
@@ -171,14 +173,88 @@ def test_a_file_of_format_1_has_scores_and_no_intervals(tmp_path: Path) -> None:
         {"rows": []},
         {"rows": [{"name": "a", "layers": ["x"], "n_particles": 1}]},
         {"row_reasons": []},
+        {"row_reasons": "abc"},
+        {"version": float("inf")},
+        {"version": True},
+        {"samples": "abc"},
+        {"samples": -1},
+        {"weight": None},
+        {"weight": float("nan")},
+        {"blocks": None},
+        {"blocks": 2.5},
+        {"batches": False},
+        {"warnings": "a sentence"},
+        {"warnings": [1]},
+        {"provenance": []},
     ],
 )
 def test_a_file_with_spoilt_metadata_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = tmp_path / "run.safetensors"
     result().save(path)
     _edit(path, **changes)
+    with pytest.raises(ValueError, match=r"run\.safetensors is damaged"):
+        cw.load(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 3},
+        {"layers": "0123456"},
+        {"layers": [None]},
+        {"n_particles": 1.0},
+        {"n_particles": 0},
+        {"aliases": []},
+        {"skipped": {"aux": 1}},
+        {"more": "of a newer format"},
+    ],
+)
+def test_a_file_with_spoilt_rows_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = tmp_path / "run.safetensors"
+    saved = run({"a": zoo.mlp()}, zoo.vectors())
+    saved.save(path)
+    _edit(path, rows=[asdict(saved.rows[0])])
+    assert_equal(cw.load(path), saved)
+    _edit(path, rows=[asdict(saved.rows[0]) | changes])
+    with pytest.raises(ValueError, match=r"run\.safetensors is damaged"):
+        cw.load(path)
+
+
+def test_an_ensemble_without_its_pooled_sums_is_refused(tmp_path: Path) -> None:
+    """They hold its error bars: those of single pairs would be shown in their place."""
+    path = tmp_path / "run.safetensors"
+    result().save(path)
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    arrays = {k: v for k, v in load_file(path).items() if not k.startswith("pooled.")}
+    save_file(arrays, path, metadata=metadata)
+    with pytest.raises(ValueError, match=r"is damaged: KeyError: 'pooled\."):
+        cw.load(path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_sums_of_another_precision_are_refused(tmp_path: Path, dtype: str) -> None:
+    path = tmp_path / "run.safetensors"
+    result().save(path)
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    save_file({k: v.astype(dtype) for k, v in load_file(path).items()}, path, metadata=metadata)
     with pytest.raises(ValueError, match="is damaged"):
         cw.load(path)
+
+
+def test_json_too_deep_to_read_is_refused(tmp_path: Path) -> None:
+    path, deep = tmp_path / "run.safetensors", 100_000
+    save_file({"h": np.zeros(1)}, path, metadata={"cka_widget": "[" * deep + "]" * deep})
+    with pytest.raises(ValueError, match=r"run\.safetensors is damaged: RecursionError"):
+        cw.load(path)
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"create the directory .*missing first"):
+        result().save(tmp_path / "missing" / "run.safetensors")
+    with pytest.raises(OSError, match="cannot save"):
+        result().save(tmp_path)
 
 
 def test_nothing_is_pickled(tmp_path: Path) -> None:
@@ -224,6 +300,18 @@ def test_results_that_cannot_be_merged(options: dict[str, Any], message: str) ->
     plain, other = run(models, zoo.vectors()), run(models, zoo.vectors(), **options)
     with pytest.raises(ValueError, match=message):
         plain.merge(other)
+
+
+def test_batches_that_count_alike_do_not_merge_with_those_that_do_not() -> None:
+    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors()
+    plain, layers = run(models, batches, layers=["0", "4"]), (["0", "4"], ["0", "4"])
+    alike = CKA(*models.values(), *models, *layers)
+    alike.compare(batches)
+    for action in (lambda: plain.merge(alike.result), lambda: cw.concat([alike.result, plain])):
+        with pytest.raises(ValueError, match=r"the same batch_weights in all: .*'samples'"):
+            action()
+    twice = alike.result.merge(alike.result)
+    np.testing.assert_allclose(twice.matrix("a", "b"), alike.result.matrix("a", "b"))
 
 
 def parts() -> tuple[CKAResult, CKAResult]:
