@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from torch.utils.data import RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
+
 from cka_widget.engine.batches import count
 from cka_widget.engine.errors import CompareError
 
@@ -14,7 +16,8 @@ _END = object()
 class Stream:
     """Yields, for every step, one batch a model: `{model: batch}`.
 
-    One loader is iterated once and its batch given to every model, whatever its shuffling.
+    One loader is iterated once and its batch given to every model that has it, whatever its
+    shuffling, under one name or several.
 
     Attributes:
         total_batches, total_samples: what the loader promises, or None.
@@ -24,14 +27,18 @@ class Stream:
         """Raises TypeError or ValueError where the loader cannot be iterated for the models."""
         self._models = models
         self._max = max_batches
-        self._loaders: dict[str | None, Any] = {None: loader}
+        by_model: dict[str, Any] = dict.fromkeys(models, loader)
         if isinstance(loader, Mapping):
             if set(loader) != set(models):
                 raise ValueError(
                     "a mapping of loaders must have the models' names, "
                     f"{', '.join(models)}, not {', '.join(map(str, loader))}"
                 )
-            self._loaders = {str(name): loader[name] for name in loader}
+            by_model = {str(name): loader[name] for name in loader}
+        # Every loader once, by the first model that has it, and for every model that name.
+        first = {id(one): name for name, one in reversed(by_model.items())}
+        self._source = {name: first[id(one)] for name, one in by_model.items()}
+        self._loaders = {name: by_model[name] for name in by_model if self._source[name] == name}
         for one in self._loaders.values():
             if not hasattr(one, "__iter__") and not hasattr(one, "__getitem__"):
                 raise TypeError(
@@ -56,13 +63,26 @@ class Stream:
                     )
                 return
             self._check_aligned(found, step)
-            yield {model: found.get(model, found.get(None)) for model in self._models}
+            yield {model: found[self._source[model]] for model in self._models}
             step += 1
 
     def seeds(self) -> list[int] | None:
         """Seeds of the loaders' generators, where they were given one."""
         generators = [getattr(one, "generator", None) for one in self._loaders.values()]
         return [g.initial_seed() for g in generators if g is not None] or None
+
+    def warnings(self) -> list[str]:
+        """What would mislead the reader of a result; to be asked for before the first batch."""
+        loaders = list(self._loaders.values())
+        random = [sampler for sampler in map(_random_sampler, loaders) if sampler is not None]
+        if len(loaders) < 2 or not random:
+            return []
+        if len(random) == len(loaders) and _draw_alike(random):
+            return []
+        return [
+            "The loaders draw their samples in random orders of their own, so that a row is not "
+            "the same sample in all of them: give every model the same loader, or shuffle=False."
+        ]
 
     def _start(self, loader: Any) -> Iterator[Any]:
         try:
@@ -76,7 +96,7 @@ class Stream:
         except Exception as error:
             raise CompareError(f"the loader failed at batch {step + 1}: {_short(error)}") from error
 
-    def _check_aligned(self, found: dict[str | None, Any], step: int) -> None:
+    def _check_aligned(self, found: dict[str, Any], step: int) -> None:
         sizes = {name: count(batch) for name, batch in found.items()}
         if len(set(sizes.values())) > 1:
             listed = ", ".join(f"{size} for {name}" for name, size in sizes.items())
@@ -103,6 +123,21 @@ class Stream:
                 whole = self.total_batches * per_batch
                 found.append(whole if size is None else min(size, whole))
         return min(found, default=None)
+
+
+def _random_sampler(loader: Any) -> Sampler[Any] | None:
+    """What shuffles a DataLoader, or None."""
+    sampler = getattr(getattr(loader, "batch_sampler", None) or loader, "sampler", None)
+    kinds = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+    return sampler if isinstance(sampler, kinds) else None
+
+
+def _draw_alike(samplers: list[Sampler[Any]]) -> bool:
+    """Each has a generator of its own, all in the same state."""
+    generators = [getattr(sampler, "generator", None) for sampler in samplers]
+    if None in generators or len(set(map(id, generators))) < len(generators):
+        return False
+    return len({bytes(g.get_state().tolist()) for g in generators if g is not None}) == 1
 
 
 def _len(thing: Any) -> int | None:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.streams import Stream
 
 
 def masked_mean(batch: dict) -> object:
@@ -179,6 +180,58 @@ def test_one_shuffled_loader_is_drawn_once_for_all() -> None:
     result = run({"a": model, "b": zoo.mlp(0)}, loader)
     assert loader.drawn == 1
     np.testing.assert_allclose(np.diag(result.matrix("a", "b")), 1.0, atol=1e-5)
+
+
+def test_one_loader_under_two_names_is_drawn_once() -> None:
+    model, data = zoo.mlp(0), zoo.vectors(64, batch=64)[0]
+    loader = zoo.CountingLoader(data, 16)
+    result = run({"a": model, "b": zoo.mlp(0), "c": model}, dict.fromkeys("abc", loader))
+    assert loader.drawn == 1
+    np.testing.assert_allclose(np.diag(result.matrix("a", "b")), 1.0, atol=1e-5)
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
+    batches = list(data.split(16))
+    iterator = iter(batches)
+    result = run(models, {"a": iterator, "b": iterator})
+    assert result.batches == 4
+    assert largest_error(result, reference_compare(models, batches)) <= TOLERANCE
+
+
+def test_two_of_three_models_share_a_loader() -> None:
+    models = {"a": zoo.mlp(0), "b": zoo.mlp(1), "c": zoo.mlp(2)}
+    shared = zoo.CountingLoader(zoo.vectors(64, batch=64)[0], 16)
+    result = run(models, {"a": shared, "b": zoo.vectors(64, seed=1), "c": shared})
+    drawn = zoo.CountingLoader(shared.data, 16)
+    reference = reference_compare({"a": models["a"], "c": models["c"]}, drawn)
+    assert shared.drawn == 1
+    assert largest_error(result, reference, [("a", "c")]) <= TOLERANCE
+
+
+def test_loaders_that_shuffle_apart_are_warned_about() -> None:
+    data = TensorDataset(torch.cat(zoo.vectors(48)))
+
+    def loader(seed: int | None = None, generator: torch.Generator | None = None) -> DataLoader:
+        if seed is not None:
+            generator = torch.Generator().manual_seed(seed)
+        return DataLoader(data, 16, shuffle=True, generator=generator)
+
+    def warned(a: object, b: object) -> bool:
+        return any(
+            "random orders of their own" in s
+            for s in Stream({"a": a, "b": b}, ["a", "b"], None).warnings()
+        )
+
+    one, shared = loader(), torch.Generator()
+    assert warned(loader(), loader())
+    assert warned(loader(0), loader(1))
+    assert warned(loader(0), DataLoader(data, 16)), "one shuffles, the other does not"
+    assert warned(loader(generator=shared), loader(generator=shared)), "drawn from in turn"
+    assert not warned(loader(0), loader(0))
+    assert not warned(one, one)
+    assert not warned(DataLoader(data, 16), DataLoader(data, 16))
+    assert not Stream(loader(), ["a", "b"], None).warnings()
+    model = zoo.mlp()
+    alike = run({"a": model, "b": model}, {"a": loader(3), "b": loader(3)})
+    np.testing.assert_allclose(np.diag(alike.matrix("a", "b")), 1.0, atol=1e-5)
 
 
 def test_generators_are_drawn_lazily_and_no_further_than_needed() -> None:
