@@ -19,11 +19,12 @@ class StackedParticles:
 
     Args:
         base: a module of the particles' architecture, on any device, "meta" included.
-        params: name -> tensor (P, ...).
-        buffers: name -> tensor (P, ...).
+        params: name -> tensor (P, ...), every parameter of `base`.
+        buffers: name -> tensor (P, ...), every buffer of `base`.
 
     Raises:
-        ValueError: tensors disagree on the number of particles P.
+        ValueError: tensors disagree on the number of particles P, which is at least 1, or their
+            names are not those of `base`.
     """
 
     base: nn.Module
@@ -31,15 +32,45 @@ class StackedParticles:
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len({len(t) for t in (*self.params.values(), *self.buffers.values())}) != 1:
+        self._check_names()
+        for name, tensor in self._given().items():
+            if not tensor.dim() or not len(tensor):
+                raise ValueError(
+                    f'StackedParticles: "{name}" of shape {tuple(tensor.shape)} holds no '
+                    "particles; stack them along the first axis, as stack_module_state does"
+                )
+        if len({len(tensor) for tensor in self._given().values()}) != 1:
             raise ValueError("StackedParticles: params and buffers must share their first size")
 
+    def _given(self) -> dict[str, Tensor]:
+        return {**self.params, **self.buffers}
+
+    def _check_names(self) -> None:
+        """What is not given would silently be the base's own in every particle."""
+        base, given = unwrap(self.base, "base"), self._given()
+        own: dict[Tensor, set[str]] = {}  # a tied tensor has several names, and needs one
+        for named in (base.named_parameters, base.named_buffers):
+            for name, tensor in named(remove_duplicate=False):
+                own.setdefault(tensor, set()).add(name)
+        missing = sorted(min(names) for names in own.values() if not names & set(given))
+        if missing:
+            raise ValueError(
+                f'StackedParticles: "{missing[0]}" of the base is not given, {len(missing)} '
+                "missing in all; pass both params and buffers of torch.func.stack_module_state"
+            )
+        unknown = sorted(set(given).difference(*own.values()))
+        if unknown:
+            raise ValueError(
+                f'StackedParticles: "{unknown[0]}" is no parameter or buffer of the base; give a '
+                "base of the particles' architecture"
+            )
+
     def __len__(self) -> int:
-        return len(next(iter(self.params.values())))
+        return len(next(iter(self._given().values())))
 
     def state(self, particle: int) -> dict[str, Tensor]:
         """Parameters and buffers of one particle, as views."""
-        return {k: v[particle] for k, v in (*self.params.items(), *self.buffers.items())}
+        return {name: tensor[particle] for name, tensor in self._given().items()}
 
 
 @dataclass
@@ -77,7 +108,7 @@ def as_passes(
 
     Raises:
         TypeError: `models` is not a mapping, or holds what is no model.
-        ValueError: no models, or an empty ensemble.
+        ValueError: no models, an empty ensemble, or a `particle_axis` of no model.
     """
     if not isinstance(models, Mapping):
         raise TypeError(
@@ -87,6 +118,11 @@ def as_passes(
     if not models:
         raise ValueError("models is empty: give one or two models by name")
     by_name = particle_axis if isinstance(particle_axis, Mapping) else {}
+    if unknown := set(by_name) - set(models):
+        raise ValueError(
+            f'particle_axis= names "{min(map(str, unknown))}", which is no model; '
+            f"the models are {', '.join(map(str, models))}"
+        )
     default = None if isinstance(particle_axis, Mapping) else particle_axis
     return {
         str(name): _passes(str(name), model, by_name.get(name, default))

@@ -117,6 +117,44 @@ def test_stacked_particles_with_buffers() -> None:
     assert largest_error(result, reference_compare({"e": particles}, batches)) <= TOLERANCE
 
 
+def test_stacked_particles_have_buffers_of_their_own() -> None:
+    """The base's running statistics would silently stand in for every particle's."""
+    particles = [zoo.resnet18(seed, width=4) for seed in range(2)]
+    params, buffers = stack_module_state(particles)
+    with pytest.raises(ValueError, match=r'"bn1\.num_batches_tracked" .* both params and buffers'):
+        StackedParticles(particles[0], params)
+    kept = {name: tensor for name, tensor in params.items() if name != "bn1.weight"}
+    with pytest.raises(ValueError, match=r'"bn1\.weight" of the base is not given, 1 missing'):
+        StackedParticles(particles[0], kept, buffers)
+    with pytest.raises(ValueError, match=r'"head\.bias" is no parameter or buffer of the base'):
+        StackedParticles(particles[0], {**params, "head.bias": params["fc.bias"]}, buffers)
+
+
+def test_a_tied_weight_is_stacked_under_one_name() -> None:
+    def tied(seed: int) -> nn.Module:
+        net = nn.Sequential(zoo.seeded(nn.Linear, 8, 8, seed=seed), nn.Tanh(), nn.Linear(8, 8))
+        net[2].weight = net[0].weight
+        return net
+
+    particles, batches = [tied(0), tied(1)], zoo.vectors()
+    result = run({"e": StackedParticles(tied(2), *stack_module_state(particles))}, batches)
+    assert largest_error(result, reference_compare({"e": particles}, batches)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("shape", [(0, 5), ()])
+def test_stacked_particles_that_are_none(shape: tuple[int, ...]) -> None:
+    base = nn.Linear(8, 5)
+    params, _ = stack_module_state([base, base])
+    with pytest.raises(ValueError, match=r'"bias" of shape .* holds no particles; stack'):
+        StackedParticles(base, {**params, "bias": torch.zeros(shape)})
+
+
+def test_a_particle_axis_of_no_model() -> None:
+    models = {"e": zoo.seeded(zoo.ParticleAxis, 3), "b": zoo.mlp()}
+    with pytest.raises(ValueError, match='"E", which is no model; the models are e, b'):
+        run(models, zoo.vectors(), particle_axis={"E": 0})
+
+
 def test_a_leading_particle_axis() -> None:
     model, batches = zoo.seeded(zoo.ParticleAxis, 3), zoo.vectors()
     result = run({"e": model}, batches, particle_axis=0)
