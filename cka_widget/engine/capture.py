@@ -18,9 +18,10 @@ from torch.utils.hooks import RemovableHandle
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.features import Reduce, as_rows, main_tensor
 from cka_widget.engine.layers import Choice
+from cka_widget.engine.notes import Notes
 from cka_widget.engine.particles import Pass
 from cka_widget.engine.stack import GramStack
-from cka_widget.engine.time_first import SampleAxis
+from cka_widget.engine.time_first import SampleAxis, steps_over_samples
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Capture:
     ) -> None:
         self.choice = choice
         self.entries: dict[tuple[str, int], Entry] = {}
-        self.extra: set[str] = set()  # modules that later ran more often than on the first batch
+        self.notes = Notes()
         self.calls: Counter[str] = Counter()
         self.found = False
         self._stack = stack
@@ -92,11 +93,7 @@ class Capture:
         finally:
             self._thread, self._mask = None, None
             self._seen.clear()
-        if not self.found:
-            self.found = True
-            used = {entry.name for entry in self.entries.values()}
-            for name in [name for name in self._handles if name not in used]:
-                self._handles.pop(name).remove()
+        self.found = True
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -111,22 +108,29 @@ class Capture:
         if not self.choice.wants(*key):
             return
         entry = self.entries.get(key)
-        if self.found and (entry is None or not entry.rows):
-            if entry is None and key not in self._dropped:
-                self.extra.add(name)
+        if self.found and entry is None and key not in self._dropped:
+            self.notes.unknown_call(*key)
             return
         tensor = main_tensor(output)
         source = self._source(tensor)
+        if key in self._dropped:
+            if source is None or key not in source.aliases:
+                self.notes.parted(name)
+            return
         if source is not None and not self.found and self.choice.distinct:
             source.aliases.append(key)
             self._dropped.add(key)
             return
         if entry is None:
             entry = self.entries[key] = Entry(*key)
-        if source is not None and source.rows:
+        if self.found and not entry.rows:
+            pass  # it has no row to fill, but its aliases are still known by it
+        elif source is not None and source.rows:
             self._copy(entry, source)
         else:
             self._fill(entry, module, output)
+            if self._axis is None and steps_over_samples(output, tensor, self._n, module):
+                self.notes.steps(name)
         self._remember(tensor, entry)
 
     def _fill(self, entry: Entry, module: nn.Module, output: Any) -> None:

@@ -11,6 +11,7 @@ from cka_widget.engine.particles import Pass
 from cka_widget.engine.rows import ModelRows
 
 NEVER_RAN = "never ran"
+RAN_LATE = "did not run in the first batch"
 SOMETIMES = "did not run in every batch"
 
 
@@ -31,6 +32,7 @@ class RowTable:
         self._captures = captures
         self._missing: set[int] = set()
         self._entries: list[Entry | None] = []  # of every row of the result
+        self._sources: list[tuple[Capture, str]] = []  # and where it was sought
         self.order: list[int] = []
         self._order_groups: list[int] = []
         self.order_owners: list[int] = []
@@ -67,12 +69,13 @@ class RowTable:
         for number, table in enumerate(tables):
             for particle in range(per_pass):
                 owner = first_owner + number * per_pass + particle
-                for position, entry in enumerate(table.values()):
+                for position, (label, entry) in enumerate(table.items()):
                     rows = entry.rows if entry else []
                     self.order.append(rows[particle] if particle < len(rows) else -1)
                     self._order_groups.append(first_group + position)
                     self.order_owners.append(owner if len(tables) * per_pass > 1 else -1)
                     self._entries.append(entry)
+                    self._sources.append((passes[number], label))
         aliases, skipped = _other_names(passes[0], tables[0])
         return ModelRows(model, tuple(labels), len(passes) * per_pass, aliases, skipped)
 
@@ -83,9 +86,9 @@ class RowTable:
     def reasons(self) -> tuple[str | None, ...]:
         """For every row of the result why it has no values, as far as the run knows."""
         found: list[str | None] = []
-        for entry, row in zip(self._entries, self.order, strict=True):
+        for entry, source, row in zip(self._entries, self._sources, self.order, strict=True):
             if entry is None:
-                found.append(NEVER_RAN)
+                found.append(RAN_LATE if _key(*source) in source[0].notes.late else NEVER_RAN)
             elif entry.reason:
                 found.append(entry.reason)
             elif row < 0:
@@ -95,13 +98,19 @@ class RowTable:
         return tuple(found)
 
     def warnings(self) -> list[str]:
-        """Layers that were called more often in later batches."""
-        extra = {(run.model, name): 0 for run, capture in self._captures for name in capture.extra}
-        return [
-            f'Model "{model}", layer "{name}" ran more often in a later batch than in the first: '
-            "the calls beyond the first batch's are left out."
-            for model, name in extra
+        """What the captures noted of layers, once for all particles of a model."""
+        notes = [
+            (run.model, *note) for run, capture in self._captures for note in capture.notes.found
         ]
+        return [
+            f'Model "{model}", layer "{name}" {what}' for model, name, what in dict.fromkeys(notes)
+        ]
+
+
+def _key(capture: Capture, label: str) -> tuple[str, int]:
+    """Name and call that a label of a list asks for."""
+    name, call = (label, None) if label in capture.choice.modules else split_call(label)
+    return name, call or 1
 
 
 def _labelled(capture: Capture) -> dict[str, Entry | None]:
@@ -140,7 +149,7 @@ def _other_names(
             skipped[label] = entry.reason or ""
     for name in capture.choice.modules:
         if not capture.calls[name] and name not in table:
-            skipped[name] = NEVER_RAN
+            skipped[name] = RAN_LATE
     return aliases, skipped
 
 

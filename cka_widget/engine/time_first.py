@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from cka_widget.engine.errors import NoRowsError
+from cka_widget.engine.ragged import kept_steps
+
+
+def steps_over_samples(output: Any, x: Tensor | None, n: int, module: nn.Module) -> bool:
+    """Whether the axis that a module with `batch_first=False` takes for time is the samples'.
+
+    Args:
+        output: what the module returned.
+        x: its main tensor; (steps, n, d) if all is well.
+        n: number of samples in the batch.
+        module: who returned it.
+    """
+    if x is None or x.dim() != 3 or getattr(module, "batch_first", None) is not False:
+        return False
+    if kept_steps(output, x) is not None:  # samples come first where sequences were packed
+        return False
+    return x.shape[0] == n and x.shape[1] != n
 
 
 class SampleAxis:

@@ -122,6 +122,63 @@ def test_calls_beyond_the_first_batchs_are_said() -> None:
     assert any('"step" ran more often' in sentence for sentence in result.warnings)
 
 
+def branching_batches() -> list[torch.Tensor]:
+    batches = zoo.vectors(64, batch=16)
+    for batch, first in zip(batches, (-1.0, 1.0, -1.0, 1.0), strict=True):
+        batch[0, 0] = first
+    return batches
+
+
+def test_a_layer_that_first_runs_in_a_later_batch() -> None:
+    models, batches = {"a": zoo.seeded(zoo.Branches)}, branching_batches()
+    result = run(models, batches)
+    assert result.layers("a") == ["stem", "head"]
+    (said,) = [s for s in result.warnings if '"late"' in s]
+    assert 'Model "a", layer "late" ran in a later batch and not in the first' in said
+    with pytest.raises(KeyError, match="did not run in the first batch"):
+        result.why("a", "a", "late", "head")
+    listed = run(models, batches, layers=["late", "head"])
+    assert listed.reasons("a") == ["did not run in the first batch", None]
+    assert any('"late" ran in a later batch' in s for s in listed.warnings)
+
+
+def test_an_alias_of_the_first_batch_only() -> None:
+    models, batches = {"a": zoo.seeded(zoo.Branches)}, branching_batches()
+    result = run(models, batches)
+    assert any('layer "gate" gave the same tensor as another' in s for s in result.warnings)
+    both = run(models, batches, layers=["stem", "gate", "head"])
+    assert not both.warnings
+    assert largest_error(both, reference_compare(models, batches)) <= TOLERANCE
+    steady = [batch for batch in batches if batch[0, 0] < 0]
+    assert not run(models, steady).warnings
+    ids = nn.Sequential(zoo.seeded(nn.Linear, 8, 6), nn.Sequential(zoo.Text().ids))
+    assert not run({"a": ids}, batches).warnings, "one output under two names, and without a row"
+    assert not run(
+        {"a": zoo.seeded(zoo.Nested), "b": zoo.seeded(zoo.InPlaceChain)}, steady
+    ).warnings
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_steps_taken_for_samples_are_warned_about(batch_first: bool) -> None:
+    """Batches of another order than the module's: it mixes what is counted as samples."""
+
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(8, 6, batch_first=batch_first)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.rnn(x)[0]
+            return out.sum(1)
+
+    result = run({"a": zoo.seeded(Steps)}, zoo.tokens(48, length=7, batch=12))
+    said = [s for s in result.warnings if "takes for time the axis" in s]
+    assert len(said) == (0 if batch_first else 1)
+    assert all('layer "rnn" (batch_first=False)' in s for s in said)
+    for model in (zoo.seeded(zoo.TimeFirst), zoo.seeded(zoo.Recurrent), zoo.seeded(zoo.Packed)):
+        assert not run({"a": model}, zoo.tokens(48, length=7, batch=12)).warnings
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_fewer_than_four_samples(n: int) -> None:
     with pytest.warns(CKAWarning, match=f"Only {n} samples"):

@@ -2,6 +2,7 @@
 
 from zoo.calls import (
     Backwards,
+    Branches,
     CalledTwice,
     DataDependent,
     Deep,
@@ -54,6 +55,7 @@ __all__ = [
     "Backwards",
     "BasicBlock",
     "Bottleneck",
+    "Branches",
     "CalledTwice",
     "Counting",
     "CountingLoader",

@@ -87,6 +87,27 @@ class DataDependent(nn.Module):
         return self.head(x)
 
 
+class Branches(nn.Module):
+    """Batches whose first number is positive take `late`, and pass `gate` unchanged no more."""
+
+    def __init__(self, d: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Linear(d, 12)
+        self.gate = Gate()
+        self.late = nn.Linear(12, 12)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        on = bool(x[0, 0] > 0)
+        x = self.gate(self.stem(x), on)
+        return self.head(torch.tanh(self.late(x) if on else x))
+
+
+class Gate(nn.Module):
+    def forward(self, x: Tensor, on: bool) -> Tensor:
+        return torch.relu(x) if on else x
+
+
 class SharedModule(nn.Module):
     """The same module object under two names."""
 

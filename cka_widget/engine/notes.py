@@ -1,0 +1,45 @@
+"""What a layer does that the reader of its row, or of its missing row, should know."""
+
+from __future__ import annotations
+
+OFTENER = (
+    "ran more often in a later batch than in the first: "
+    "the calls beyond the first batch's are left out."
+)
+LATE = (
+    "ran in a later batch and not in the first: it is left out; begin with a batch that it runs on."
+)
+PARTED = (
+    "gave the same tensor as another layer in the first batch, and one of its own in a later one: "
+    "it counts as that layer; name both in layers= to have a row of each."
+)
+STEPS = (
+    "(batch_first=False) takes for time the axis that is counted as samples: give batches whose "
+    "first axis is the samples, to a model that transposes them or has batch_first=True."
+)
+
+
+class Notes:
+    """Of one forward pass.
+
+    Attributes:
+        found: pairs of a layer and what is to be said of it, each once, in order.
+        late: calls (layer, number) that a later batch had and the first had not.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str], None] = {}
+        self.late: set[tuple[str, int]] = set()
+
+    def unknown_call(self, name: str, call: int) -> None:
+        """A call that the first batch had not."""
+        self.late.add((name, call))
+        self.found[name, LATE if (name, 1) in self.late else OFTENER] = None
+
+    def parted(self, name: str) -> None:
+        """An alias gave a tensor of its own."""
+        self.found[name, PARTED] = None
+
+    def steps(self, name: str) -> None:
+        """A module runs over the samples as if they were steps."""
+        self.found[name, STEPS] = None
