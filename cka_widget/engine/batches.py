@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +29,7 @@ def as_call(batch: Any, model: nn.Module | None = None) -> Call:
 
     A tensor goes in as it is; a tuple or list gives its first element (the rest are labels);
     a mapping goes in as keyword arguments less its labels, its `attention_mask` (n, tokens)
-    being honoured by `reduce="mean"` and `"last"`.
+    being honoured by `reduce="mean"` and `"last"`; a dataclass goes in as it is.
 
     Raises:
         TypeError: the batch holds no tensor; the message offers `forward=`.
@@ -35,7 +37,7 @@ def as_call(batch: Any, model: nn.Module | None = None) -> Call:
     data = batch
     if isinstance(data, (tuple, list)) and data:
         data = data[0]
-    n, mask = count(data), mask_of(data)
+    n, mask = _tensor_rows(data), mask_of(data)
     if n is None:
         raise TypeError(
             f"cannot tell the samples in a batch of type {type(batch).__name__}; "
@@ -56,20 +58,58 @@ def run_model(model: nn.Module, batch: Any, forward: Forward | None) -> Any:
 
 
 def tensors(data: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples, lists and mappings."""
+    """All tensors in nested tuples, lists, mappings and dataclasses."""
     if isinstance(data, Tensor):
         yield data
-    elif isinstance(data, Mapping):
-        for value in data.values():
-            yield from tensors(value)
-    elif isinstance(data, (tuple, list)):
-        for value in data:
-            yield from tensors(value)
+    for part in _parts(data):
+        yield from tensors(part)
+
+
+def _parts(data: Any) -> list[Any]:
+    if isinstance(data, Mapping):
+        return list(data.values())
+    if isinstance(data, (tuple, list)):
+        return list(data)
+    return list(_fields(data).values())
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    if not is_dataclass(data) or isinstance(data, type):
+        return {}
+    return {f.name: getattr(data, f.name) for f in fields(data) if hasattr(data, f.name)}
 
 
 def count(batch: Any) -> int | None:
-    """Number of samples: rows of the first tensor, or None."""
-    return next((len(t) for t in tensors(batch) if t.dim()), None)
+    """Number of samples: rows of the first tensor, else entries of the first list, or None."""
+    n = _tensor_rows(batch)
+    return next(map(len, _columns(batch)), None) if n is None else n
+
+
+def _tensor_rows(data: Any) -> int | None:
+    return next((len(t) for t in tensors(data) if t.dim()), None)
+
+
+def _columns(data: Any) -> Iterator[Any]:
+    if _is_column(data):
+        yield data
+    else:
+        for part in _parts(data):
+            yield from _columns(part)
+
+
+def _is_column(data: Any) -> bool:
+    """One entry a sample, as in a list of texts? Loaders collate texts to a list of columns."""
+    if not isinstance(data, (tuple, list)) or not data or hasattr(data, "_fields"):
+        return False
+    if any(True for _ in tensors(data)) or (isinstance(data, tuple) and _has(data, Mapping)):
+        return False
+    same_length = len({len(x) if isinstance(x, (tuple, list)) else -1 for x in data}) == 1
+    texts = any(isinstance(x, (tuple, list)) and x and _has(x, str) for x in data)
+    return not (texts and (same_length or isinstance(data, tuple)))
+
+
+def _has(data: Any, kind: type) -> bool:
+    return isinstance(data[0], kind)
 
 
 def mask_of(batch: Any) -> Tensor | None:
@@ -91,17 +131,46 @@ def labels_of(batch: Any) -> Tensor | None:
     return None
 
 
-def map_tensors(data: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same nest with every tensor replaced."""
+def map_tensors(
+    data: Any,
+    function: Callable[[Tensor], Tensor],
+    column: Callable[[Any], Any] | None = None,
+) -> Any:
+    """The same nest, its types kept, with every tensor replaced, and lists by `column`."""
     if isinstance(data, Tensor):
         return function(data)
+    if column is not None and _is_column(data):
+        return column(data)
     if isinstance(data, Mapping):
-        return {k: map_tensors(v, function) for k, v in data.items()}
-    if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*(map_tensors(v, function) for v in data))
+        return _like(data, {k: map_tensors(v, function, column) for k, v in data.items()})
     if isinstance(data, (tuple, list)):
-        return type(data)(map_tensors(v, function) for v in data)
-    return data
+        mapped = [map_tensors(v, function, column) for v in data]
+        return type(data)(*mapped) if hasattr(data, "_fields") else type(data)(mapped)
+    return _with(data, {k: map_tensors(v, function, column) for k, v in _fields(data).items()})
+
+
+def _like(data: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
+    """A mapping of the same type and attributes, where it can be filled."""
+    if type(data) is dict or not isinstance(data, MutableMapping):
+        return values
+    if getattr(data, "__dict__", None) is data:  # a copy's attributes would stay the old ones
+        return type(data)(values)
+    try:
+        made = copy.copy(data)
+        for key, value in values.items():
+            made[key] = value
+    except Exception:  # its type has rules of its own: the model gets the bare values
+        return values
+    return made
+
+
+def _with(data: Any, values: dict[str, Any]) -> Any:
+    if not values:
+        return data
+    made = copy.copy(data)
+    for name, value in values.items():
+        object.__setattr__(made, name, value)  # frozen ones too
+    return made
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -110,9 +179,13 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def rows(batch: Any, start: int, stop: int) -> Any:
-    """Some samples of a batch; tensors without a row for each sample stay as they are."""
+    """Some samples of a batch; what has no row for each sample stays as it is."""
     n = count(batch)
-    return map_tensors(batch, lambda t: t[start:stop] if t.dim() and len(t) == n else t)
+
+    def cut(x: Any) -> Any:
+        return x[start:stop] if len(x) == n else x
+
+    return map_tensors(batch, lambda t: cut(t) if t.dim() else t, cut)
 
 
 def head(batch: Any, k: int) -> Any:
