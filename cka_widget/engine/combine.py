@@ -29,6 +29,7 @@ def merge(first: CKAResult, second: CKAResult) -> CKAResult:
             "average slightly different kernels.",
         )
     seconds = [r.provenance.get("seconds", 0.0) for r in (first, second)]
+    seeds = [seed for r in (first, second) for seed in r.provenance.get("seeds") or ()]
     reasons = zip(first.row_reasons, second.row_reasons, strict=True)
     return replace(
         first,
@@ -38,7 +39,11 @@ def merge(first: CKAResult, second: CKAResult) -> CKAResult:
         samples=first.samples + second.samples,
         batches=first.batches + second.batches,
         warnings=tuple(dict.fromkeys(warnings)),
-        provenance={**first.provenance, "seconds": sum(seconds)},
+        provenance={
+            **first.provenance,
+            "seconds": sum(seconds),
+            "seeds": list(dict.fromkeys(seeds)) or None,
+        },
     )
 
 
@@ -67,9 +72,12 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
     models = _union(results)
     rows, groups = _numbers(models)
     reasons: list[str | None] = [None] * len(rows)
+    sigma: list[float | None] = [None] * len(rows)
     for result in reversed(results):  # the first has the last word
-        for key, reason in zip(_numbers(result.rows)[0], result.row_reasons, strict=True):
-            reasons[rows[key]] = reason
+        at = [rows[key] for key in _numbers(result.rows)[0]]
+        own = result.provenance.get("sigma") or [None] * len(at)
+        for row, reason, width in zip(at, result.row_reasons, own, strict=True):
+            reasons[row], sigma[row] = reason, width
     sums = _side_by_side(
         len(rows), [(r.sums, [rows[k] for k in _numbers(r.rows)[0]]) for r in results]
     )
@@ -88,6 +96,7 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
         warnings=tuple(dict.fromkeys(w for r in results for w in r.warnings)),
         provenance={
             **first.provenance,
+            "sigma": sigma if first.provenance.get("sigma") else None,
             "seconds": sum(r.provenance.get("seconds", 0.0) for r in results),
         },
     )

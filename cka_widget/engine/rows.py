@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,15 +45,16 @@ class RowIndex:
         raise KeyError(f'no model "{name}" in this result; it has {known}')
 
     def layer(self, model: str, layer: str) -> int:
-        """Position of a layer, by its label or an alias; KeyError says why it is not there."""
+        """Position of a layer, by its label or an alias; KeyError says why it is not there, or
+        offers the nearest name.
+        """
         rows = self.model(model)
         layer = rows.aliases.get(layer, layer)
         if layer in rows.layers:
             return rows.layers.index(layer)
         reason = rows.skipped.get(layer)
-        raise KeyError(
-            f'no layer "{layer}" of model "{model}" in this result' + (f": {reason}" * bool(reason))
-        )
+        why = f": {reason}" if reason else _near(layer, [*rows.layers, *rows.aliases])
+        raise KeyError(f'no layer "{layer}" of model "{model}" in this result{why}')
 
     def of(self, model: str) -> slice:
         """All rows of a model."""
@@ -88,3 +90,8 @@ class RowIndex:
             np.fill_diagonal(keep, False)
         pairs: Array = blocks[keep]
         return pairs
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f'; did you mean "{near[0]}"?' if near else ""

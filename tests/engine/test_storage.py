@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import zoo
 from checks import TOLERANCE, largest_error, run
 from oracles import reference_compare
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from torch.utils.data import DataLoader
 
 import cka_widget as cw
 from cka_widget.engine.result import NEVER_TOGETHER, CKAResult
@@ -347,6 +349,37 @@ def test_a_concat_can_be_saved_and_merged(tmp_path: Path) -> None:
     twice = loaded.merge(both)
     assert twice.why("a", "b", "0", "4") == NEVER_TOGETHER
     np.testing.assert_allclose(twice.matrix("a", "b"), both.matrix("a", "b"), atol=1e-12)
+
+
+def test_the_bandwidths_of_a_concat_are_those_of_its_rows() -> None:
+    models, batches = {"a": zoo.mlp(0), "b": [zoo.mlp(1), zoo.mlp(2)]}, zoo.vectors(96, batch=12)
+    whole = run(models, batches, layers=["0", "1", "4"], kernel="rbf")
+    split = [run(models, batches, layers=part, kernel="rbf") for part in (["0", "1"], ["4", "1"])]
+    both = cw.concat(split)
+    assert both.layers("b") == whole.layers("b")
+    assert both.provenance["sigma"] == pytest.approx(whole.provenance["sigma"])
+    assert cw.concat(parts()).provenance["sigma"] is None
+
+
+def test_a_merge_keeps_the_seeds_of_both() -> None:
+    def seeded(seed: int) -> CKAResult:
+        data = zoo.vectors(48, batch=48)[0]
+        generator = torch.Generator().manual_seed(seed)
+        loader = DataLoader(data, batch_size=16, shuffle=True, generator=generator)
+        return run({"a": zoo.mlp()}, loader)
+
+    one, two = seeded(1), seeded(2)
+    assert one.merge(two).provenance["seeds"] == [1, 2]
+    assert one.merge(one).provenance["seeds"] == [1]
+    assert result().merge(result()).provenance["seeds"] is None
+
+
+def test_a_misspelt_layer_offers_the_nearest() -> None:
+    found = run({"a": zoo.resnet18(width=4)}, zoo.images(16, 8, 8))
+    with pytest.raises(KeyError, match=r'did you mean "layer1\.0\.conv1"'):
+        found.why("a", "a", "layer1.0.cnv1", "fc")
+    with pytest.raises(KeyError, match='did you mean "fc"'):
+        found.particles("a", "a", row="fc", col="fcc")
 
 
 def test_concat_of_ensembles_keeps_their_error_bars() -> None:
