@@ -65,7 +65,8 @@ class Choice:
     """The layers chosen of one model, before it has run.
 
     `modules` maps each chosen module's name to itself; `wants(name, call)` tells whether that
-    call is a row; `ordered` are the labels of an explicit list, in its order.
+    call is a row; `ordered` are the labels of an explicit list, in its order; `asked` maps further
+    names by which the list asks for a shared module to that module's.
     """
 
     def __init__(self, root: nn.Module, layers: Layers, model: str) -> None:
@@ -73,6 +74,7 @@ class Choice:
         named = named_layers(root)
         self.distinct = layers is None
         self.ordered: list[str] = []
+        self.asked: dict[str, str] = {}
         self._calls: dict[str, set[int | None]] = {}
         if layers is None:
             self.modules = named
@@ -100,7 +102,8 @@ class Choice:
         for label in labels:
             name, call = (label, None) if label in named else split_call(label)
             if name not in named and name in aliases:
-                name = canonical[aliases[name]]
+                self.asked[name] = canonical[aliases[name]]
+                name = self.asked[name]
             if name not in named:
                 raise ValueError(f'model "{model}" has no layer "{label}"{_near(name, named)}')
             self.modules[name] = named[name]

@@ -143,6 +143,10 @@ def _other_names(
             for key in ((entry.name, entry.call), *entry.aliases):
                 aliases.setdefault(_label(capture, *key), label)
     aliases = {name: label for name, label in aliases.items() if name not in table}
+    for other, name in capture.choice.asked.items():
+        for label in table:
+            if label == name or split_call(label)[0] == name:
+                aliases[other + label.removeprefix(name)] = label
     for entry in capture.entries.values():
         label = _label(capture, *entry.shown())
         if label not in table and label not in aliases:

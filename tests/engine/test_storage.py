@@ -18,6 +18,7 @@ from checks import TOLERANCE, largest_error, run
 from oracles import reference_compare
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
+from torch import nn
 from torch.utils.data import DataLoader
 
 import cka_widget as cw
@@ -380,6 +381,31 @@ def test_a_misspelt_layer_offers_the_nearest() -> None:
         found.why("a", "a", "layer1.0.cnv1", "fc")
     with pytest.raises(KeyError, match='did you mean "fc"'):
         found.particles("a", "a", row="fc", col="fcc")
+
+
+class Shared(nn.Module):
+    """One linear layer under two names, called twice where asked to."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls = calls
+        self.one = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 3)
+        self.other = self.one
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.calls):
+            x = torch.tanh(self.other(x))
+        return self.head(x)
+
+
+@pytest.mark.parametrize(("calls", "ending"), [(1, ""), (2, "#2")])
+def test_a_shared_module_is_found_by_the_name_it_was_asked_by(calls: int, ending: str) -> None:
+    found = run({"a": Shared(calls)}, zoo.vectors(), layers=["other", "head"])
+    assert found.layers("a")[-2:] == [f"one{ending}", "head"]
+    for name in (f"one{ending}", f"other{ending}"):
+        cell = found.particles("a", "a", row=name, col="head").iat[0, 0]
+        assert cell == found.matrix("a", "a").loc[f"one{ending}", "head"]
 
 
 def test_concat_of_ensembles_keeps_their_error_bars() -> None:
