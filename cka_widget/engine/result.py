@@ -59,11 +59,11 @@ class CKAResult:
         return self.sums.blocks
 
     def layers(self, model: str) -> list[str]:
-        """Labels of a model's layers, in order."""
+        """Labels of a model's layers, in order; KeyError where there is no such model."""
         return list(self._index.model(model).layers)
 
     def n_particles(self, model: str) -> int:
-        """Number of particles; 1 for a single model."""
+        """Number of particles; 1 for a single model, KeyError for none."""
         return self._index.model(model).n_particles
 
     def matrix(self, row_model: str, col_model: str) -> pd.DataFrame:
@@ -71,7 +71,17 @@ class CKAResult:
 
         An ensemble against itself averages the pairs of different particles; a single model
         against itself is its self-similarity. Values are not clamped: the unbiased estimator
-        may fall a little below 0 or above 1. NaN is undefined, see `why`.
+        may fall a little below 0 or above 1.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+
+        Returns:
+            A frame of layers by layers; NaN is undefined, see `why`.
+
+        Raises:
+            KeyError: no such model; the message names those there are.
         """
         return self.mean_over_pairs(self._cka, row_model, col_model)
 
@@ -85,37 +95,123 @@ class CKAResult:
         return self._index.pairs(full, row_model, col_model)
 
     def stderr(self, row_model: str, col_model: str) -> pd.DataFrame:
-        """Standard error of `matrix`, layers x layers; NaN under 5 blocks."""
+        """Standard error of `matrix`, layers x layers; NaN under 5 blocks.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+
+        Returns:
+            A frame as of `matrix`, at least 0; NaN too where the score is undefined.
+
+        Raises:
+            KeyError: no such model; the message names those there are.
+        """
         return self._frame(self._shown_stderr(row_model, col_model), row_model, col_model)
 
     def interval(
         self, row_model: str, col_model: str, level: float = 0.95
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Ends of every cell's confidence interval, by Student's t: see `intervals.interval`."""
+        """Ends of every cell's confidence interval, by Student's t: see `intervals.interval`.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+            level: probability that the interval holds the score, between 0 and 1.
+
+        Returns:
+            Lower and upper ends, two frames as of `matrix`; NaN under 5 blocks.
+
+        Raises:
+            KeyError: no such model; the message names those there are.
+            ValueError: `level` is not between 0 and 1.
+        """
         return intervals.interval(self, row_model, col_model, level)
 
     def null(self, row_model: str, col_model: str) -> pd.DataFrame:
-        """Standard deviation of `matrix` were rows paired at random; its mean is then 0."""
+        """Standard deviation of `matrix` were rows paired at random; its mean is then 0.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+
+        Returns:
+            A frame as of `matrix`, at least 0; NaN where the score is undefined.
+
+        Raises:
+            KeyError: no such model; the message names those there are.
+            ValueError: the biased estimator, whose mean by chance is not 0.
+        """
         return null.null(self, row_model, col_model)
 
     def above_chance(self, row_model: str, col_model: str, alpha: float = 0.01) -> pd.DataFrame:
-        """Scores that chance does not explain, at level alpha for the whole matrix; booleans."""
+        """Scores that chance does not explain, at level alpha for the whole matrix; booleans.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+            alpha: probability that chance alone marks any cell, between 0 and 1.
+
+        Returns:
+            A frame as of `matrix`, False where the score is undefined.
+
+        Raises:
+            KeyError: no such model; the message names those there are.
+            ValueError: `alpha` is not between 0 and 1, or the estimator is biased.
+        """
         return null.above_chance(self, row_model, col_model, alpha)
 
     def spread(self, row_model: str, col_model: str) -> pd.DataFrame:
-        """Standard deviation over particle pairs, layers x layers; NaN where there is one pair."""
+        """Standard deviation over particle pairs, layers x layers; NaN where there is one pair.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+
+        Returns:
+            A frame as of `matrix`, at least 0.
+
+        Raises:
+            KeyError: no such model; the message names those there are.
+        """
         pairs = self.over_pairs(self._cka, row_model, col_model)
         values = pairs.std(axis=0, ddof=1) if len(pairs) > 1 else np.full(pairs.shape[1:], np.nan)
         return self._frame(values, row_model, col_model)
 
     def particles(self, row_model: str, col_model: str, *, row: str, col: str) -> pd.DataFrame:
-        """CKA of every pair of particles at one cell, particles x particles."""
+        """CKA of every pair of particles at one cell, particles x particles.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+            row: layer of `row_model`.
+            col: layer of `col_model`.
+
+        Returns:
+            A frame of particles by particles, not clamped; NaN is undefined.
+
+        Raises:
+            KeyError: no such model or layer; the message says why, or offers the nearest name.
+        """
         return self._particle_frame(self._cka, row_model, col_model, row, col)
 
     def particles_stderr(
         self, row_model: str, col_model: str, *, row: str, col: str
     ) -> pd.DataFrame:
-        """Standard errors of `particles`."""
+        """Standard errors of `particles`.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+            row: layer of `row_model`.
+            col: layer of `col_model`.
+
+        Returns:
+            A frame of particles by particles, at least 0; NaN under 5 blocks.
+
+        Raises:
+            KeyError: no such model or layer; the message says why, or offers the nearest name.
+        """
         return self._particle_frame(self._stderr, row_model, col_model, row, col)
 
     def particles_along(self, row_model: str, col_model: str, *, row: str) -> Array:
@@ -140,7 +236,20 @@ class CKAResult:
         return found
 
     def why(self, row_model: str, col_model: str, row: str, col: str) -> str | None:
-        """Why a cell is undefined, or None where it has a value."""
+        """Why a cell is undefined, or None where it has a value.
+
+        Args:
+            row_model: model of the rows.
+            col_model: model of the columns; may be the same.
+            row: layer of `row_model`.
+            col: layer of `col_model`.
+
+        Returns:
+            A sentence that names the layer at fault, or None.
+
+        Raises:
+            KeyError: no such model or layer; the message says why, or offers the nearest name.
+        """
         r, c = self._index.layer(row_model, row), self._index.layer(col_model, col)
         if not np.isnan(self.matrix(row_model, col_model).iat[r, c]):
             return None
@@ -191,7 +300,17 @@ class CKAResult:
         return to_html(self, path, **how)
 
     def merge(self, other: CKAResult) -> CKAResult:
-        """The same layers over more data; a new result. See `combine.merge`."""
+        """The same layers over more data; a new result. See `combine.merge`.
+
+        Args:
+            other: of the same models and layers, over other samples.
+
+        Returns:
+            The merged result; both inputs stay as they are.
+
+        Raises:
+            ValueError: the layers, particles, kernels, estimators or batch weights differ.
+        """
         from cka_widget.engine.combine import merge
 
         return merge(self, other)
@@ -205,7 +324,15 @@ class CKAResult:
                 raise ValueError(f"{action} needs the same {key} in all: {mine!r} and {theirs!r}")
 
     def save(self, path: Any) -> None:
-        """Write one safetensors file, sums included; `cka_widget.load` reads it."""
+        """Write one safetensors file, sums included; `cka_widget.load` reads it.
+
+        Args:
+            path: of the file, which is replaced where it exists.
+
+        Raises:
+            FileNotFoundError: the directory does not exist.
+            OSError: the file cannot be written.
+        """
         from cka_widget.engine.storage import save
 
         save(self, path)
