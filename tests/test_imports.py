@@ -44,6 +44,8 @@ ENGINE = {
     "features": {"errors", "ragged", "reductions", "time_first"},
     "layers": set(),
     "batches": set(),
+    "labels": {"batches"},
+    "diagnostics": {"labels"},
     "intervals": {"sums"},
     "null": {"sums"},
     "rows": {"sums"},

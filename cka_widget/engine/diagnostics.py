@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Hashable
+from operator import eq
 from typing import Any
 
-import torch
-
-from cka_widget.engine.batches import labels_of
+from cka_widget.engine.labels import classes_of
 
 # Neighbours in a batch share their class this much more often than by chance: sorted.
 _SORTED_EXCESS = 0.5
+# Fewer pairs of neighbours may agree by chance.
+_FEWEST_NEIGHBOURS = 20
 
 
 class Diagnostics:
@@ -23,7 +25,7 @@ class Diagnostics:
         self._samples = 0
         self._neighbours = 0
         self._equal_neighbours = 0
-        self._classes: Counter[int] = Counter()
+        self._classes: Counter[Hashable] = Counter()
         self._unpaired = False
 
     def observe(self, batches: list[Any], n: int) -> None:
@@ -31,16 +33,14 @@ class Diagnostics:
         self._batches += 1
         self._samples += n
         self._small += n < self._min_samples
-        found = [labels.cpu() for labels in map(labels_of, batches) if labels is not None]
+        found = [labels for labels in (classes_of(batch, n) for batch in batches) if labels]
         if not found:
             return
         labels = found[0]
         self._neighbours += len(labels) - 1
-        self._equal_neighbours += int((labels[1:] == labels[:-1]).sum())
-        self._classes.update(labels.tolist())
-        self._unpaired |= any(
-            len(other) != len(labels) or not torch.equal(other, labels) for other in found[1:]
-        )
+        self._equal_neighbours += sum(map(eq, labels[1:], labels))
+        self._classes.update(labels)
+        self._unpaired |= any(other != labels for other in found[1:])
 
     def warnings(self) -> list[str]:
         """Sentences, most misleading first."""
@@ -65,11 +65,17 @@ class Diagnostics:
                 "The batches look sorted by class: within such batches similarity is "
                 "overestimated; shuffle the data once (shuffle=True)."
             )
+        if len(self._classes) == 1 and self._neighbours >= _FEWEST_NEIGHBOURS:
+            (label,) = self._classes
+            found.append(
+                f"All samples have the same label, {label!r}: where that is only the beginning of "
+                "data sorted by class, shuffle them (shuffle=True)."
+            )
         return found
 
     def _looks_sorted(self) -> bool:
-        total = self._classes.total() if hasattr(self._classes, "total") else 0
-        if self._batches < 2 or self._neighbours < 20:
+        total = sum(self._classes.values())
+        if self._batches < 2 or self._neighbours < _FEWEST_NEIGHBOURS:
             return False
         by_chance = sum(c * c for c in self._classes.values()) / total**2
         equal = self._equal_neighbours / self._neighbours

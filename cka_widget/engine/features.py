@@ -16,6 +16,11 @@ from cka_widget.engine.ragged import kept_steps, padded
 from cka_widget.engine.reductions import mean, token
 from cka_widget.engine.time_first import SampleAxis
 
+
+class ReduceError(RuntimeError):
+    """A callable `reduce=` failed, not the model."""
+
+
 Reduce = str | Callable[[Tensor], Tensor]
 
 REDUCTIONS = ("flatten", "mean", "cls", "last")
@@ -88,6 +93,7 @@ def as_rows(
     Raises:
         NoRowsError: the output has no row for each sample; the message completes
             "this layer is undefined: ...".
+        ReduceError: a callable `reduce` failed.
     """
     x = main_tensor(output)
     if x is None:
@@ -107,14 +113,31 @@ def as_rows(
     if x.numel() == 0:
         raise NoRowsError("its output is empty")
     if callable(reduce):
-        x = reduce(x)
-        if x.dim() == 0 or x.shape[0] != n:
-            raise NoRowsError(f"reduce= made {tuple(x.shape)} of a batch of {n} samples")
+        x = _reduced(reduce, x, n)
     elif reduce == "mean":
         x = mean(x, mask if kept is None else kept, module)
     elif reduce in ("cls", "last") and x.dim() == 3:
         x = token(x, reduce, mask if kept is None else kept)
     return flatten(x)
+
+
+def _reduced(reduce: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tensor:
+    try:
+        x = reduce(x)
+    except (torch.OutOfMemoryError, NoRowsError):  # smaller batches may help; a reason is meant
+        raise
+    except Exception as error:
+        name = getattr(reduce, "__name__", type(reduce).__name__)
+        raise ReduceError(
+            f"reduce={name} failed on an output {tuple(x.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(x, Tensor):
+        raise NoRowsError(f"reduce= made a {type(x).__name__} of it, not a tensor")
+    if x.is_complex():
+        raise NoRowsError("reduce= made complex numbers of it; make real ones, as x.abs() does")
+    if x.dim() == 0 or x.shape[0] != n:
+        raise NoRowsError(f"reduce= made {tuple(x.shape)} of a batch of {n} samples")
+    return x
 
 
 def flatten(x: Tensor) -> Tensor:

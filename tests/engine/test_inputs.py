@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -158,6 +159,31 @@ def test_a_callable_reduction() -> None:
     assert largest_error(run(models, batches, reduce=lambda x: x[:, :2]), reference) <= TOLERANCE
     with pytest.raises(ValueError, match="reduce='middle' is not known"):
         run(models, batches, reduce="middle")
+
+
+def test_a_callable_reduction_that_fails_is_blamed_by_name() -> None:
+    def halves(x: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError("no half of it")
+
+    sentence = r'"a", layer "0" failed at batch 1: ReduceError: reduce=halves failed .* no half'
+    with pytest.raises(CompareError, match=sentence) as caught:
+        run({"a": zoo.mlp()}, zoo.vectors(), reduce=halves)
+    assert (caught.value.model, caught.value.layer) == ("a", "0")
+
+
+@pytest.mark.parametrize(
+    ("reduce", "reason"),
+    [
+        (torch.fft.fft, "complex numbers of it; make real ones"),
+        (lambda x: x.numpy(), "a ndarray of it, not a tensor"),
+        (lambda x: x.mean(), r"\(\) of a batch of 16 samples"),
+    ],
+)
+def test_a_callable_reduction_to_no_features(reduce: object, reason: str) -> None:
+    some = lambda x: reduce(x) if x.shape[1] == 5 else x  # noqa: E731
+    result = run({"a": zoo.mlp()}, zoo.vectors(), reduce=some, layers=["0", "4"])
+    assert result.reasons("a")[0] is None
+    assert re.search(f"reduce= made {reason}", result.reasons("a")[1])
 
 
 def test_forward() -> None:

@@ -229,6 +229,37 @@ def test_batches_sorted_by_class_are_warned_about() -> None:
     assert not run({"a": zoo.mlp()}, batches(mixed)).warnings
 
 
+FORMS = {
+    "integers": lambda y: y,
+    "a column": lambda y: y[:, None],
+    "one-hot": lambda y: nn.functional.one_hot(y, 3),
+    "soft one-hot": lambda y: nn.functional.one_hot(y, 3).float(),
+    "a list": lambda y: y.tolist(),
+    "names": lambda y: tuple(["cat", "dog", "owl"][i] for i in y),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_in_every_form_tell_what_is_sorted(form: str) -> None:
+    parts = zoo.vectors(120, batch=20)
+    labels = torch.arange(3).repeat_interleave(40)
+    mixed = labels[torch.randperm(120, generator=torch.Generator().manual_seed(0))]
+
+    def said(y: torch.Tensor, count: int = 6) -> str:
+        batches = [(x, FORMS[form](t)) for x, t in zip(parts, y.split(20), strict=True)]
+        return " ".join(run({"a": zoo.mlp()}, batches, max_batches=count).warnings)
+
+    assert "sorted by class" in said(labels)
+    assert "All samples have the same label" in said(labels, 2), "a sorted set, cut short"
+    assert not said(mixed)
+
+
+def test_what_is_no_class_tells_nothing() -> None:
+    parts = zoo.vectors(120, batch=20)
+    for targets in (torch.zeros(20), torch.zeros(20, 1), torch.zeros(20, 3), torch.zeros(3)):
+        assert not run({"a": zoo.mlp()}, [(x, targets) for x in parts]).warnings
+
+
 def test_misspelt_layers_offer_the_nearest_name() -> None:
     models = {"net": zoo.resnet18()}
     with pytest.raises(ValueError, match=r'"net" has no layer "layer1.0.con1".*"layer1.0.conv1"'):
