@@ -11,6 +11,9 @@ from torch import Tensor
 
 from cka_widget.engine import accelerator
 
+# Numbers in a block below which no way was seen ahead of the plain one.
+_LEAST = 1 << 18
+
 # Writes X X' of blocks X (blocks, m, d) into (blocks, m, m).
 Way = Callable[[Tensor, Tensor], None]
 
@@ -51,9 +54,13 @@ _times_transpose = _onednn() or (lambda a, b: a @ b.mT)
 
 
 def ways(m: int) -> list[Way]:
-    """What may be the quickest for blocks of m samples; the plain one first."""
-    widths = [width for width in (16, 32, 64) if width < 2 * m]
-    return [gemm, *(partial(panels, width=width) for width in widths)]
+    """What may be the quickest for blocks of m samples; the plain one first.
+
+    One width is enough, and oneDNN keeps some 0.5 MB of code for each shape of a product: four
+    panels of 16 columns or more, for large blocks eight.
+    """
+    width = -(-m // 8) if m > 512 else min(64, max(16, m // 64 * 16))
+    return [gemm, partial(panels, width=width)]
 
 
 def quickest_way(out: Tensor, x: Tensor) -> Way:
@@ -67,15 +74,15 @@ def quickest_way(out: Tensor, x: Tensor) -> Way:
     blocks, m, d = x.shape
     if (
         not (out.dtype is x.dtype is torch.float32)
-        or d < 256
         or m < 16
+        or m * d < _LEAST
         or not x.is_contiguous()
         or torch.are_deterministic_algorithms_enabled()
     ):
         return gemm
     key = blocks, m, trial_width(blocks, m, d), torch.get_num_threads()
     if not key[2]:  # too large to try anything: little more than half the arithmetic always pays
-        return partial(panels, width=-(-m // 8))
+        return ways(m)[1]
     if key not in _fastest:
         _fastest[key] = _try(out, x, key[2])
     return _fastest[key]
