@@ -231,16 +231,15 @@ class Session:
                 self._run(run, capture, batches[run.model], n)
 
     def _count(self, batch: Any) -> int:
-        n = count(batch)
-        if n is None and self._forward is not None:
-            try:
-                return len(batch)
-            except TypeError:
-                pass
-        if n is None:
+        if self._forward is None:
             as_call(batch)  # says what is wrong with it
-            raise TypeError("the batch holds no tensor")
-        return n
+        n = count(batch)
+        if n is not None:
+            return n
+        try:
+            return len(batch)
+        except TypeError:
+            raise TypeError("the batch holds no tensor") from None
 
     def _run(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
         try:
