@@ -120,17 +120,6 @@ def mask_of(batch: Any) -> Tensor | None:
     return mask if isinstance(mask, Tensor) else None
 
 
-def labels_of(batch: Any) -> Tensor | None:
-    """Class labels (n,), where the batch seems to carry them."""
-    if isinstance(batch, Mapping):
-        found = next((batch[k] for k in LABEL_KEYS if k in batch), None)
-    else:
-        found = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
-    if isinstance(found, Tensor) and found.dim() == 1 and not found.is_floating_point():
-        return found
-    return None
-
-
 def map_tensors(
     data: Any,
     function: Callable[[Tensor], Tensor],

@@ -96,6 +96,7 @@ def iter_compare(
     )
     stream = Stream(loader, session.models, max_batches)
     session.provenance["seeds"] = stream.seeds()
+    session.notes += stream.warnings()
     return _run(session, stream, stop_at_stderr)
 
 

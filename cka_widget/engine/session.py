@@ -89,7 +89,8 @@ class Session:
         self._limit: int | None = None  # samples that go through the models at once
         self._meanwhile: Callable[[], None] | None = None
         self._copies = Copies()
-        self._notes: list[str] = []
+        self.notes: list[str] = []  # what the result is to say of the run
+        self._cut: int | None = None  # samples that a batch was cut into, for want of memory
         self._cleanup = ExitStack()
         self._prepare()
 
@@ -189,10 +190,7 @@ class Session:
         else:
             return
         # Outside the handler: the error's traceback would keep the failed pass's tensors alive.
-        self._notes = [
-            f"A batch did not fit the memory of {self.device}: batches were cut into at most "
-            f"{smaller} samples."
-        ]
+        self._cut = smaller
         if self._table is None:
             self._detach()
             self._prepare()
@@ -213,6 +211,7 @@ class Session:
             meanwhile()
         with _modes():
             if self._table is None or self._sums is None:
+                self._refuse_nothing()
                 self._table = RowTable(self._captures)
                 table = self._table
                 self._sums = HsicAccumulator(
@@ -223,6 +222,17 @@ class Session:
                 with held():
                     self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
                     self.samples += n
+
+    def _refuse_nothing(self) -> None:
+        """Raises CompareError where no output of the first batch gave a row."""
+        if self._stack.rows:
+            return
+        entries = [entry for _, capture in self._captures for entry in capture.entries.values()]
+        reason = next((entry.reason for entry in entries if entry.reason), "none of them ran")
+        raise CompareError(
+            f"no layer gives a row of features for each sample: {reason}; choose other layers, or "
+            "look at forward=, reduce= and particle_axis="
+        )
 
     def _run_again(self, batches: Mapping[str, Any], n: int, again: set[int]) -> None:
         """Passes in which a layer's mean has jumped since its first batch; rare."""
@@ -277,9 +287,19 @@ class Session:
             row_reasons=self._table.reasons(),
             samples=self.samples,
             batches=self.batches,
-            warnings=tuple(self._diagnostics.warnings() + self._table.warnings() + self._notes),
+            warnings=tuple(self._warnings()),
             provenance={**self.provenance, "sigma": self._sigma(), "seconds": seconds},
         )
+
+    def _warnings(self) -> Iterator[str]:
+        yield from self.notes
+        yield from self._diagnostics.warnings()
+        yield from self._table.warnings() if self._table else ()
+        if self._cut is not None:
+            yield (
+                f"A batch did not fit the memory of {self.device}: batches were cut into at most "
+                f"{self._cut} samples."
+            )
 
     def _sigma(self) -> list[float | None] | None:
         """Bandwidth of the RBF kernel for every row of the result."""

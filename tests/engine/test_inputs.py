@@ -400,3 +400,12 @@ def test_where_a_result_comes_from() -> None:
     assert len(found["sigma"]) == len(list(zoo.mlp()))
     assert min(found["sigma"]) > 0
     assert run({"a": zoo.mlp()}, zoo.vectors()).provenance["seeds"] is None
+
+
+def test_loaders_that_shuffle_apart_are_in_the_warnings() -> None:
+    data = torch.utils.data.TensorDataset(torch.randn(64, 8))
+    loaders = {
+        name: torch.utils.data.DataLoader(data, batch_size=16, shuffle=True) for name in "ab"
+    }
+    result = run({"a": zoo.mlp(0), "b": zoo.mlp(1)}, loaders)
+    assert any("random orders of their own" in sentence for sentence in result.warnings)

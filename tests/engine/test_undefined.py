@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from oracles import reference_compare
 from torch import nn
 
 from cka_widget.engine.compare import compare
-from cka_widget.engine.errors import CKAWarning
+from cka_widget.engine.errors import CKAWarning, CompareError
 
 
 def test_a_dead_layer() -> None:
@@ -317,3 +319,15 @@ def test_a_layer_that_dies_and_one_that_wakes() -> None:
     result = run(models, batches)
     assert result.reasons("a") == [None] * 4
     assert largest_error(result, reference_compare(models, batches)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("options", [{}, {"particle_axis": 0}])
+def test_no_layer_with_rows_is_told(options: dict[str, Any]) -> None:
+    """Sums over the samples, or a particle axis that is not there."""
+
+    class Total(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum(0)
+
+    with pytest.raises(CompareError, match="no layer gives a row of features for each sample: its"):
+        run({"a": nn.Sequential(Total())}, zoo.vectors(), **options)
