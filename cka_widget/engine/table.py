@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from cka_widget.engine.capture import Capture, Entry
 from cka_widget.engine.layers import split_call
@@ -19,7 +20,6 @@ class RowTable:
     """Built from what the captures found.
 
     Attributes:
-        models: layers and particles of every model.
         groups: for every row of the stack, the number of its (model, layer).
         order: for every row of the result, its row in the stack, -1 where it has none.
         n_groups: number of (model, layer).
@@ -44,7 +44,7 @@ class RowTable:
             rows = self._add_model(model, passes, first_group)
             first_group += len(rows.layers)
             found.append(rows)
-        self.models = tuple(found)
+        self._models = tuple(found)
         self.n_groups = first_group
         self.groups = [0] * (1 + max(self.order, default=-1))
         self.owners = [-1] * len(self.groups)
@@ -52,6 +52,17 @@ class RowTable:
         for row, group, owner in numbers:
             if row >= 0:
                 self.groups[row], self.owners[row] = group, owner
+
+    @property
+    def models(self) -> tuple[ModelRows, ...]:
+        """Layers and particles of every model, with what is known by now of those without a row."""
+        late: dict[str, set[str]] = defaultdict(set)
+        for run, capture in self._captures:
+            late[run.model] |= {name for name, _ in capture.notes.late}
+        return tuple(
+            replace(rows, skipped=_corrected(rows.skipped, late[rows.name]))
+            for rows in self._models
+        )
 
     def _add_model(self, model: str, passes: list[Capture], first_group: int) -> ModelRows:
         tables = [_labelled(capture) for capture in passes]
@@ -107,6 +118,13 @@ class RowTable:
         ]
 
 
+def _corrected(skipped: Mapping[str, str], late: set[str]) -> dict[str, str]:
+    return {
+        name: RAN_LATE if why == NEVER_RAN and name in late else why
+        for name, why in skipped.items()
+    }
+
+
 def _key(capture: Capture, label: str) -> tuple[str, int]:
     """Name and call that a label of a list asks for."""
     name, call = (label, None) if label in capture.choice.modules else split_call(label)
@@ -153,7 +171,7 @@ def _other_names(
             skipped[label] = entry.reason or ""
     for name in capture.choice.modules:
         if not capture.calls[name] and name not in table:
-            skipped[name] = RAN_LATE
+            skipped[name] = NEVER_RAN
     return aliases, skipped
 
 

@@ -114,6 +114,7 @@ def test_a_cell_is_selected_and_everything_is_saved(kernel: NotebookClient) -> N
         print("4 particle pairs" in explorer._views.drill.header.value)
         for button in explorer._views.menu._buttons:
             button.click()
+            explorer._views.menu.wait()
         explorer.result.to_html("run.html")
         print(*sorted(path.name for path in Path().iterdir() if path.stat().st_size > 1000))
         print(cw.load("cka.safetensors").samples)
