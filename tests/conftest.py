@@ -4,6 +4,7 @@ the GPU tests run where no widget package is installed."""
 from __future__ import annotations
 
 import os
+import signal
 from importlib.util import find_spec
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +12,10 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import pytest
 import torch
+
+# A shell's background jobs begin with Ctrl-C ignored, which Python leaves so.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Small networks are many times slower on two threads than on one when the cores are shared.
 torch.set_num_threads(1)
