@@ -55,7 +55,7 @@ def publish(progress, matrix):
     heatmap.set_data(matrix, errors)
     sent.append((1000 * time.time(), heatmap.version))
 
-runner = Runner(publish, lambda state: None)
+runner = Runner(publish, lambda: None)
 heatmap
 """
 RUN = """
