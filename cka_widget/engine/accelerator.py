@@ -75,9 +75,17 @@ def matmul(device: torch.device, precision: str) -> AbstractContextManager[None]
 
 def uncast(device: torch.device) -> AbstractContextManager[Any]:
     """While entered, autocast rounds nothing on the device: the models have it, Grams do not."""
+    # Asked first: entering a context costs more than a small Gram.
+    return torch.autocast(device.type, enabled=False) if _autocasts(device.type) else nullcontext()
+
+
+def _autocasts(kind: str) -> bool:
+    if hasattr(torch.amp, "is_autocast_available"):
+        return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     # Before torch 2.4 none can be asked for elsewhere.
-    available = getattr(torch.amp, "is_autocast_available", ("cpu", "cuda").__contains__)
-    return torch.autocast(device.type, enabled=False) if available(device.type) else nullcontext()
+    if kind == "cpu":
+        return torch.is_autocast_cpu_enabled()
+    return kind == "cuda" and torch.is_autocast_enabled()
 
 
 class _Switch(AbstractContextManager[None]):

@@ -25,8 +25,10 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
         x: features (n, d), of the slots' dtype.
         alpha: scale of the whole matrix.
     """
+    n, d = x.shape
     for samples, out in slots:
-        part = x[samples].view(*out.shape[:2], x.shape[1])
+        blocks, m, _ = out.shape
+        part = (x if blocks * m == n else x[samples]).view(blocks, m, d)
         symmetric.quickest_way(out, part)(out, part)
         if alpha != 1.0:
             out.mul_(alpha)

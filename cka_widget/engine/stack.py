@@ -108,24 +108,29 @@ class GramStack:
         # A hook runs under the autocast of the model's forward pass.
         with accelerator.uncast(self.device):
             with self._chosen:
-                self._form(state, x, slots)
+                rho = self._form(state, x, slots)
             if self.kernel.name == "rbf":
                 self._to_rbf(state, slots)
             if not state.seen:
-                self._first(row, slots)
+                self._first(row, slots, rho)
 
     def _decides(self, state: _Row) -> bool:
         """May the row's Gram be looked at now?"""
         return not (state.seen or (self._queued and state.tried))
 
-    def _form(self, state: _Row, x: Tensor, slots: Slots) -> None:
-        if state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64:
-            self._form_centred(state, x, slots)
-        else:
-            gram.linear_gram_(slots, x.to(self.dtype), state.alpha)
-            if self._decides(state) and gram.cancellation(slots) > _CENTRE_FEATURES_ABOVE:
-                state.centre_features = True
-                self._form_centred(state, x, slots)
+    def _form(self, state: _Row, x: Tensor, slots: Slots) -> float | None:
+        """Write the Grams; their rho, where it was looked at."""
+        if not (state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64):
+            x = x if x.dtype is self.dtype else x.to(self.dtype)
+            gram.linear_gram_(slots, x, state.alpha)
+            if not self._decides(state):
+                return None
+            rho = gram.cancellation(slots)
+            if not rho > _CENTRE_FEATURES_ABOVE:
+                return rho
+            state.centre_features = True
+        self._form_centred(state, x, slots)
+        return None
 
     def copy(self, row: int, source: int) -> None:
         """The row's output is the source row's: share the Gram and its scale."""
@@ -249,7 +254,7 @@ class GramStack:
         product = (product + product.mT) / 2  # to the last digit
         return product * (scale / (m * (m - 3))), _rho(product, removed)
 
-    def _first(self, row: int, slots: Slots) -> None:
+    def _first(self, row: int, slots: Slots, rho: float | None) -> None:
         """Fix the row's scale and care by its first batch that is not all zero."""
         state = self.rows[row]
         if not self._decides(state):
@@ -259,7 +264,8 @@ class GramStack:
             return
         state.tried = True
         if not self._queued:
-            state.centre_gram = gram.cancellation(slots) > _CENTRE_GRAM_ABOVE
+            rho = gram.cancellation(slots) if rho is None else rho
+            state.centre_gram = rho > _CENTRE_GRAM_ABOVE
         if state.size is not None:  # the RBF kernel's
             state.seen, self._factors = True, None
             return

@@ -20,8 +20,9 @@ Way = Callable[[Tensor, Tensor], None]
 
 def gemm(out: Tensor, x: Tensor) -> None:
     """All of it by BLAS."""
-    if len(out) == 1:
-        torch.addmm(out[0], x[0], x[0].mT, beta=0, out=out[0])
+    if out.shape[0] == 1:
+        one = x[0]
+        torch.addmm(out[0], one, one.mT, beta=0, out=out[0])
     else:
         torch.baddbmm(out, x, x.mT, beta=0, out=out)
 
@@ -33,8 +34,8 @@ def panels(out: Tensor, x: Tensor, *, width: int) -> None:
     panel alone and reads the rest as it lies, where BLAS packs both factors of a product that
     is only as wide as a batch.
     """
-    for block, to in zip(x, out, strict=True):
-        for start in range(0, len(block), width):
+    for block, to in zip(x.unbind(), out.unbind(), strict=True):
+        for start in range(0, x.shape[1], width):
             stop = start + width
             panel = _times_transpose(block[:stop], block[start:stop])
             to[:stop, start:stop] = panel
@@ -73,9 +74,9 @@ def quickest_way(out: Tensor, x: Tensor) -> Way:
         return accelerator.product_
     blocks, m, d = x.shape
     if (
-        not (out.dtype is x.dtype is torch.float32)
-        or m < 16
+        m < 16
         or m * d < _LEAST
+        or not (out.dtype is x.dtype is torch.float32)
         or not x.is_contiguous()
         or torch.are_deterministic_algorithms_enabled()
     ):
@@ -93,7 +94,7 @@ def trial_width(blocks: int, m: int, d: int) -> int:
 
     0 where the blocks are too large to try anything.
     """
-    most = min(d, 1 << 14, (1 << 22) // (blocks * m), (1 << 28) // (blocks * m * m))
+    most = min(d, (1 << 22) // (blocks * m), (1 << 26) // (blocks * m * m))
     return 1 << (most.bit_length() - 1) if most >= 64 else 0
 
 
