@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cka_widget.engine import accelerator
+from cka_widget.engine import accelerator, allocator
 from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows
 from cka_widget.engine.blocks import split
 from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit, samples_at_once
@@ -109,6 +109,8 @@ class Session:
         ]
 
     def __enter__(self) -> Session:
+        if self.device.type == "cpu":
+            allocator.keep_freed_memory()
         with ExitStack() as cleanup:
             cleanup.enter_context(self._placement)
             cleanup.callback(self._detach)
