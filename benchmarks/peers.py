@@ -4,11 +4,13 @@
     .bench/bin/python benchmarks/peers.py                       # everything, half an hour
     .bench/bin/python benchmarks/peers.py W1 --quick            # a look, under a minute
 
-Within one process the bare forward passes and every contestant take turns; each run is divided
-by the floor measured right before it. "median" is that of the ratios, with the smallest and the
-largest; "quickest" divides the fastest run by the fastest floor, which other programs on the
-machine disturb least; "CPU" is the median ratio of processor time. Extra memory is the peak of the
-resident set less that of the bare passes, each in a process of its own after one warm-up pass.
+The bare forward passes, every peer and this project run in turns, each in a process of its own, as
+a user would run it; each run is divided by the bare passes right before it. "median" is that of the
+ratios, with the smallest and the largest; "quickest" divides the fastest run by the fastest floor,
+which other programs on the machine disturb least; "CPU" is the median ratio of processor time;
+"its own floor" is the median ratio to bare passes in the contestant's process, where the C library
+keeps the memory that the contestant has freed. Extra memory is the peak of the resident set less
+that of the bare passes, after one warm-up pass.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import calm  # noqa: F401  before torch: how its threads wait
@@ -23,10 +27,21 @@ import contestants
 import measure
 import reference
 import torch
+import turns
 from contestants import Contestant
+from turns import Process
 from workloads import WORKLOADS, Workload, build
 
-HEAD = ["", "median of ratios", "quickest", "CPU", "extra memory", "largest error", "off by > 0.01"]
+HEAD = [
+    "",
+    "median of ratios",
+    "quickest",
+    "CPU",
+    "its own floor",
+    "extra memory",
+    "largest error",
+    "off by > 0.01",
+]
 
 
 def main() -> None:
@@ -42,6 +57,7 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--fork", type=Path, help="checkout of the fork with EnsembleCKA")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.batches, options.no_memory, options.no_slow = 2, 2, True, True
@@ -53,6 +69,9 @@ def main() -> None:
         torch.set_num_threads(workload.threads)
         if options.peak_of:
             print(peak(workload, options))
+            return
+        if options.serve:
+            serve(workload, options)
             return
         report(workload, options)
 
@@ -67,7 +86,7 @@ def report(workload: Workload, options: argparse.Namespace) -> None:
     print(f"\n### {workload.name}: {workload.title}\n")
     errors, failures = accuracy(workload, field)
     field = [c for c in field if c.name not in failures]
-    ratios = time_in_turns(workload, field, options.rounds)
+    ratios, beside = time_in_turns(workload, field, options)
     rows = []
     floor = None if options.no_memory else spawn(workload, "bare", options)
     for c in field:
@@ -75,12 +94,11 @@ def report(workload: Workload, options: argparse.Namespace) -> None:
         if floor is not None and (top := spawn(workload, c.name, options)) is not None:
             memory = f"{(top - floor) / 1024:.0f} MB"
         error, wrong = errors[c.name]
-        rows.append(
-            [c.name, *ratios[c.name].cells(), memory, f"{error:.1e}", f"{100 * wrong:.0f}%"]
-        )
-    rows += [[name, why, "", "", "", "", ""] for name, why in failures.items()]
+        times = [*ratios[c.name].cells(), f"{beside[c.name].median:.2f}"]
+        rows.append([c.name, *times, memory, f"{error:.1e}", f"{100 * wrong:.0f}%"])
+    rows += [[name, why, *[""] * 6] for name, why in failures.items()]
     if workload.ensemble and options.fork is None and not (options.own or options.no_slow):
-        rows.append(["EnsembleCKA (fork)", "not measured: no --fork", "", "", "", "", ""])
+        rows.append(["EnsembleCKA (fork)", "not measured: no --fork", *[""] * 6])
     print(measure.table(HEAD, rows))
     floors = [b for r in ratios.values() for _, b in r.seconds]
     print(f"\n{measure.circumstances(workload.threads)}; {options.rounds} rounds of", end=" ")
@@ -109,32 +127,66 @@ def accuracy(
 
 
 def time_in_turns(
-    workload: Workload, field: list[Contestant], rounds: int
-) -> dict[str, measure.Ratios]:
-    """Every contestant in turn, each right after the bare passes over the same batches."""
+    workload: Workload, field: list[Contestant], options: argparse.Namespace
+) -> tuple[dict[str, measure.Ratios], dict[str, measure.Ratios]]:
+    """Ratios of every contestant to the bare passes: of their own process, and of its."""
     ratios = {c.name: measure.Ratios() for c in field}
+    beside = {c.name: measure.Ratios() for c in field}
+    with ExitStack() as stack:
+        arguments = [*again(workload, options), "--batches", str(options.batches), "--serve"]
+        processes = {
+            name: stack.enter_context(Process([*arguments, name]))
+            for name in ["bare", *(c.name for c in field)]
+        }
+        for number in range(options.rounds):
+            # Another order each round: nobody always follows the slowest.
+            for c in field[number % len(field) :] + field[: number % len(field)]:
+                if c.rounds is not None and number >= c.rounds:
+                    continue
+                own = processes[c.name].ask("bare")
+                floor = processes["bare"].ask(c.name)
+                spent = processes[c.name].ask("run")
+                ratios[c.name].add(spent, floor)
+                beside[c.name].add(spent, own)
+    return ratios, beside
+
+
+def serve(workload: Workload, options: argparse.Namespace) -> None:
+    """What `time_in_turns` starts: a contestant, or the bare passes over anyone's batches."""
+    field = {c.name: c for c in contestants.contestants(workload, options.fork)}
+
+    def clocked(act: Callable[[], object]) -> turns.Seconds:
+        with contestants.quiet(workload):
+            return measure.clocked(act)
+
+    def bare(c: Contestant) -> Callable[[], turns.Seconds]:
+        return lambda: clocked(lambda: contestants.bare(workload, workload.batches[: c.batches]))
+
     contestants.bare(workload, workload.batches[:1])
-    for number in range(rounds):
-        # Another order each round: nobody always follows the slowest.
-        for c in field[number % len(field) :] + field[: number % len(field)]:
-            if c.rounds is not None and number >= c.rounds:
-                continue
-            batches = workload.batches[: c.batches]
-            with contestants.quiet(workload):
-                floor = measure.clocked(lambda b=batches: contestants.bare(workload, b))
-                spent = measure.clocked(lambda c=c, b=batches: c.run(workload, b))
-            ratios[c.name].add(spent, floor)
-    return ratios
+    if options.serve == "bare":
+        turns.serve({name: bare(c) for name, c in field.items()})
+        return
+    chosen = field[options.serve]
+    batches = workload.batches[: chosen.batches]
+    if chosen.rounds is None:  # a slow one's start is lost in its run
+        clocked(lambda: chosen.run(workload, batches[:1]))
+    turns.serve(
+        {"bare": bare(chosen), "run": lambda: clocked(lambda: chosen.run(workload, batches))}
+    )
 
 
 def spawn(workload: Workload, name: str, options: argparse.Namespace) -> int | None:
     """Peak resident KiB of a contestant, or of the bare passes, in a fresh process."""
-    arguments = [__file__, workload.name, "--peak-of", name, "--batches", "2"]
-    arguments += ["--size", str(options.size), "--threads", str(workload.threads)]
-    if options.fork is not None:
-        arguments += ["--fork", str(options.fork)]
+    arguments = [*again(workload, options), "--batches", "2", "--peak-of", name]
     line = measure.in_subprocess(arguments, timeout=1800)
     return None if line is None else int(line)
+
+
+def again(workload: Workload, options: argparse.Namespace) -> list[str]:
+    """This script for one workload."""
+    arguments = [__file__, workload.name, "--threads", str(workload.threads)]
+    arguments += ["--size", str(options.size)]
+    return arguments if options.fork is None else [*arguments, "--fork", str(options.fork)]
 
 
 def peak(workload: Workload, options: argparse.Namespace) -> int:
