@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 # The largest block, its header and alignment included, that moves glibc's threshold (mallopt(3)).
 _LARGEST = (32 << 20) - (64 << 10)
@@ -17,4 +17,4 @@ def keep_freed_memory() -> None:
     it. As nothing is written to ours, they take no memory. Other C libraries are left as they are.
     """
     # Free memory serves the first two at most; the third is one that the system gave.
-    [torch.empty(_LARGEST, dtype=torch.uint8) for _ in range(3)]
+    [np.empty(_LARGEST, np.uint8) for _ in range(3)]

@@ -20,6 +20,8 @@ from cka_widget.engine.features import Reduce, as_rows, main_tensor
 from cka_widget.engine.layers import Choice
 from cka_widget.engine.notes import Notes
 from cka_widget.engine.particles import Pass
+from cka_widget.engine.ragged import kept_steps
+from cka_widget.engine.reductions import needs_mask
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.time_first import SampleAxis, steps_over_samples
 
@@ -143,6 +145,18 @@ class Capture:
             entry.rows = [self._stack.add_row() for _ in features]
         for row, x in zip(entry.rows, features, strict=True):
             self._stack.put(row, x)
+        if self._mask is not None and not self._fits(self._mask, output):
+            self.notes.unmasked(entry.name)
+
+    def _fits(self, mask: Tensor, output: Any) -> bool:
+        """Whether the mask is as long as the output has tokens, where that matters."""
+        x = main_tensor(output)
+        if x is None or x.is_nested or not needs_mask(self._reduce, x):
+            return True
+        if kept_steps(output, x) is not None:  # it knows its padding
+            return True
+        n, length = mask.shape
+        return tuple(x.shape[:2]) in ((n, length), (length, n)) or x.shape[::2] == (n, length)
 
     def _copy(self, entry: Entry, source: Entry) -> None:
         if not entry.rows:

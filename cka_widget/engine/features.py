@@ -117,7 +117,7 @@ def as_rows(
     elif reduce == "mean":
         x = mean(x, mask if kept is None else kept, module)
     elif reduce in ("cls", "last") and x.dim() == 3:
-        x = token(x, reduce, mask if kept is None else kept)
+        x = token(x, reduce, mask if kept is None else kept, module)
     return flatten(x)
 
 

@@ -17,6 +17,10 @@ STEPS = (
     "(batch_first=False) takes for time the axis that is counted as samples: give batches whose "
     "first axis is the samples, to a model that transposes them or has batch_first=True."
 )
+UNMASKED = (
+    "has another number of tokens than the batch's mask: if some of them are padding, that counts "
+    "as data; leave it out, or give batches without padding."
+)
 
 
 class Notes:
@@ -43,3 +47,7 @@ class Notes:
     def steps(self, name: str) -> None:
         """A module runs over the samples as if they were steps."""
         self.found[name, STEPS] = None
+
+    def unmasked(self, name: str) -> None:
+        """The mask does not fit a module's tokens."""
+        self.found[name, UNMASKED] = None

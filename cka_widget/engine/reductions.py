@@ -27,8 +27,9 @@ def mean(x: Tensor, mask: Tensor | None, module: nn.Module | None) -> Tensor:
     if x.dim() <= 2:
         return x
     dtype = torch.promote_types(x.dtype, torch.float32)
-    if x.dim() > 3 or isinstance(module, _CHANNELS_FIRST_1D):
+    if x.dim() > 3:
         return x.mean(dim=tuple(range(2, x.dim())), dtype=dtype)
+    x = _tokens(x, module)
     if mask is None or mask.shape != x.shape[:2]:
         return x.mean(dim=1, dtype=dtype)
     kept = mask.bool()[..., None]
@@ -37,8 +38,9 @@ def mean(x: Tensor, mask: Tensor | None, module: nn.Module | None) -> Tensor:
     return total / kept.sum(1).clamp(min=1)
 
 
-def token(x: Tensor, which: str, mask: Tensor | None) -> Tensor:
+def token(x: Tensor, which: str, mask: Tensor | None, module: nn.Module | None) -> Tensor:
     """The first token ("cls"), or the last one that `mask` (n, tokens) keeps ("last")."""
+    x = _tokens(x, module)
     if which == "cls":
         return x[:, 0]
     if mask is None or mask.shape != x.shape[:2]:
@@ -46,3 +48,13 @@ def token(x: Tensor, which: str, mask: Tensor | None) -> Tensor:
     # The last kept token, wherever the padding is.
     position = torch.arange(x.shape[1], device=x.device) * mask.bool()
     return x[torch.arange(x.shape[0], device=x.device), position.argmax(dim=1)]
+
+
+def needs_mask(reduce: object, x: Tensor) -> bool:
+    """Whether padding among the tokens of x would change the reduction."""
+    return x.dim() == 3 and reduce in ("mean", "last")
+
+
+def _tokens(x: Tensor, module: nn.Module | None) -> Tensor:
+    """(n, tokens, features), whichever way the module has it."""
+    return x.mT if isinstance(module, _CHANNELS_FIRST_1D) else x

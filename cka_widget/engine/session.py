@@ -265,7 +265,9 @@ class Session:
             raise
         except Exception as error:
             layer = failed_layer(error, run.root)
-            where = f'model "{run.model}"' + (f', layer "{layer}"' if layer else "")
+            one = sum(p.model == run.model for p, _ in self._passes) == 1
+            where = f'model "{run.model}"' + ("" if one else f", particle {run.particle}")
+            where += f', layer "{layer}"' if layer else ""
             lines = str(error).strip().splitlines()
             what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
             raise CompareError(

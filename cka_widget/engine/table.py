@@ -110,12 +110,22 @@ class RowTable:
 
     def warnings(self) -> list[str]:
         """What the captures noted of layers, once for all particles of a model."""
-        notes = [
-            (run.model, *note) for run, capture in self._captures for note in capture.notes.found
-        ]
+        layers: dict[tuple[str, str], dict[str, None]] = {}
+        for run, capture in self._captures:
+            for name, what in capture.notes.found:
+                layers.setdefault((run.model, what), {})[name] = None
         return [
-            f'Model "{model}", layer "{name}" {what}' for model, name, what in dict.fromkeys(notes)
+            f'Model "{model}", layer {_listed(list(names))} {what}'
+            for (model, what), names in layers.items()
         ]
+
+
+def _listed(names: list[str]) -> str:
+    """The first of some layers, and which it stands for."""
+    first, *others = (f'"{name}"' for name in names)
+    if len(others) > 3:
+        others = [*others[:2], f"{len(others) - 2} more"]
+    return f"{first} (and {', '.join(others)})" if others else first
 
 
 def _corrected(skipped: Mapping[str, str], late: set[str]) -> dict[str, str]:

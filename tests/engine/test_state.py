@@ -128,6 +128,15 @@ def test_a_model_that_fails_at_once(model: nn.Module) -> None:
     assert caught.value.result is None
 
 
+def test_the_particle_that_fails_is_named() -> None:
+    ensemble = [zoo.seeded(zoo.Raises, at=at) for at in (-1, 2)]
+    with pytest.raises(CompareError) as caught:
+        run({"all": ensemble}, zoo.vectors(64, batch=16))
+    assert str(caught.value) == (
+        'model "all", particle 1, layer "fuse" failed at batch 2: RuntimeError: the fuse blew'
+    )
+
+
 def test_wrong_input_names_the_layer() -> None:
     with pytest.raises(CompareError, match='model "a", layer "0" failed at batch 1: RuntimeError'):
         run({"a": zoo.mlp()}, [torch.randn(8, 3)])
