@@ -57,11 +57,14 @@ _times_transpose = _onednn() or (lambda a, b: a @ b.mT)
 def ways(m: int) -> list[Way]:
     """What may be the quickest for blocks of m samples; the plain one first.
 
-    One width is enough, and oneDNN keeps some 0.5 MB of code for each shape of a product: four
-    panels of 16 columns or more, for large blocks eight.
+    Few widths are enough, and oneDNN keeps some 0.5 MB of code for each shape of a product: four
+    panels of 16 columns or more, for large blocks eight. Threads share out the columns of a panel:
+    so many times wider ones for them, or a single one.
     """
+    threads = torch.get_num_threads()
     width = -(-m // 8) if m > 512 else min(64, max(16, m // 64 * 16))
-    return [gemm, partial(panels, width=width)]
+    widths = {width} if threads == 1 else {min(width * threads, m), m}
+    return [gemm, *(partial(panels, width=width) for width in sorted(widths))]
 
 
 def quickest_way(out: Tensor, x: Tensor) -> Way:
@@ -108,7 +111,8 @@ def _try(out: Tensor, x: Tensor, width: int) -> Way:
     Which one wins depends on shape, processor and threads. Billions of operations a second, the
     mirror image counted, seen on an EPYC with one thread, of gemm and of panels of 16, 32 and 64:
     at 64 x 65536: 77, 141, 121, 91; at 4 blocks 16 x 65536: 53, 68; at 8 blocks 32 x 4096: 72,
-    62, 70; at 256 x 4096: 99, 151, 158, 162, where numpy's syrk had 154.
+    62, 70; at 256 x 4096: 99, 151, 158, 162, where numpy's syrk had 154. With two threads at
+    64 x 16384: 118, 130, 154, 152.
     """
     blocks, m, _ = x.shape
     some = x.view(-1)[: blocks * m * width].view(blocks, m, width)

@@ -91,7 +91,14 @@ def test_blocks_too_large_to_try_take_panels(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("m", "width"), [(16, 16), (64, 16), (182, 32), (256, 64), (512, 64), (800, 100)]
+    ("threads", "m", "widths"),
+    [
+        *[(1, 16, [16]), (1, 64, [16]), (1, 182, [32]), (1, 256, [64]), (1, 800, [100])],
+        *[(2, 16, [16]), (2, 64, [32, 64]), (2, 800, [200, 800]), (8, 64, [64])],
+    ],
 )
-def test_few_panels_are_tried(m: int, width: int) -> None:
-    assert [way.keywords for way in symmetric.ways(m)[1:]] == [{"width": width}]
+def test_few_panels_are_tried(
+    threads: int, m: int, widths: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert [way.keywords["width"] for way in symmetric.ways(m)[1:]] == widths
