@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
 # The largest block, its header and alignment included, that moves glibc's threshold (mallopt(3)).
@@ -17,4 +19,5 @@ def keep_freed_memory() -> None:
     it. As nothing is written to ours, they take no memory. Other C libraries are left as they are.
     """
     # Free memory serves the first two at most; the third is one that the system gave.
-    [np.empty(_LARGEST, np.uint8) for _ in range(3)]
+    with suppress(MemoryError):
+        [np.empty(_LARGEST, np.uint8) for _ in range(3)]
