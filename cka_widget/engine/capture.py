@@ -149,14 +149,14 @@ class Capture:
             self.notes.unmasked(entry.name)
 
     def _fits(self, mask: Tensor, output: Any) -> bool:
-        """Whether the mask is as long as the output has tokens, where that matters."""
+        """Whether the mask has the samples and tokens of the output, where that matters."""
         x = main_tensor(output)
         if x is None or x.is_nested or not needs_mask(self._reduce, x):
             return True
         if kept_steps(output, x) is not None:  # it knows its padding
             return True
-        n, length = mask.shape
-        return tuple(x.shape[:2]) in ((n, length), (length, n)) or x.shape[::2] == (n, length)
+        shape = tuple(mask.shape)
+        return shape in (tuple(x.shape[:2]), tuple(x.shape[1::-1]), tuple(x.shape[::2]))
 
     def _copy(self, entry: Entry, source: Entry) -> None:
         if not entry.rows:

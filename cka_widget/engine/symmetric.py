@@ -58,12 +58,17 @@ def ways(m: int) -> list[Way]:
     """What may be the quickest for blocks of m samples; the plain one first.
 
     Few widths are enough, and oneDNN keeps some 0.5 MB of code for each shape of a product: four
-    panels of 16 columns or more, for large blocks eight. Threads share out the columns of a panel:
-    so many times wider ones for them, or a single one.
+    panels of 16 columns or more, for large blocks eight. Threads share out the columns of a small
+    block's panel: so many times wider ones for them, or a single one.
     """
     threads = torch.get_num_threads()
-    width = -(-m // 8) if m > 512 else min(64, max(16, m // 64 * 16))
-    widths = {width} if threads == 1 else {min(width * threads, m), m}
+    narrow = min(64, max(16, m // 64 * 16))
+    if m > 512:
+        widths = {-(-m // 8)}
+    elif threads == 1:
+        widths = {narrow}
+    else:
+        widths = {min(narrow * threads, m), m}
     return [gemm, *(partial(panels, width=width) for width in sorted(widths))]
 
 

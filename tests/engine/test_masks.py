@@ -50,6 +50,16 @@ def test_nothing_is_said_where_padding_does_not_matter() -> None:
     assert not [note for note in said(lambda x: torch.relu(x[:, 0])) if UNMASKED in note]
 
 
+def test_a_mask_of_another_kind_is_no_error() -> None:
+    batches = zoo.masked_batches(48)
+    for batch in batches:
+        batch["attention_mask"] = batch["attention_mask"][:, None, None]
+    model = zoo.seeded(Halving).eval()
+    model.whole = nn.Linear(8, 8)
+    notes = [n for n in run({"a": model}, batches, reduce="mean").warnings if UNMASKED in n]
+    assert notes == [f'Model "a", layer "whole" (and "norm", "halved", "again") {UNMASKED}']
+
+
 @pytest.mark.parametrize("reduce", ["mean", "cls", "last"])
 def test_tokens_are_tokens_where_channels_come_first(reduce: str) -> None:
     """What a batch norm over (n, features, tokens) does to numbers, a layer norm's way can too."""
