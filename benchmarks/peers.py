@@ -19,7 +19,7 @@ import argparse
 import dataclasses
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import calm  # noqa: F401  before torch: how its threads wait
@@ -135,7 +135,7 @@ def time_in_turns(
     with ExitStack() as stack:
         arguments = [*again(workload, options), "--batches", str(options.batches), "--serve"]
         processes = {
-            name: stack.enter_context(Process([*arguments, name]))
+            name: stack.enter_context(closing(Process([*arguments, name])))
             for name in ["bare", *(c.name for c in field)]
         }
         for number in range(options.rounds):

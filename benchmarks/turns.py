@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from types import TracebackType
 
 Seconds = tuple[float, float]  # of the wall, of the processor
 
@@ -45,15 +44,8 @@ class Process:
         found: list[float] = json.loads(line)
         return found
 
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End it."""
         self._process.kill()
         self._process.wait()
 
