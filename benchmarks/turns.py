@@ -15,7 +15,7 @@ class Process:
     """A script in a process of its own that answers with `serve`.
 
     Raises:
-        RuntimeError: it ended instead of answering; the message is its last line.
+        RuntimeError: it ended instead of answering.
     """
 
     def __init__(self, arguments: list[str]) -> None:

@@ -18,8 +18,8 @@ STEPS = (
     "first axis is the samples, to a model that transposes them or has batch_first=True."
 )
 UNMASKED = (
-    "has tokens that the batch's mask does not fit: if some of them are padding, that counts as "
-    "data; leave it out, or give batches without padding."
+    "has tokens that the batch's attention_mask does not fit: if some of them are padding, that "
+    "counts as data; leave the layer out, or give batches without padding."
 )
 
 
