@@ -135,7 +135,7 @@ def _gram_seconds(blocks: int, m: int, d: int) -> float:
         way(out, x)
         return time.perf_counter() - start
 
-    return min(statistics.median(once(way) for _ in range(5)) for way in ways(m))
+    return min(statistics.median(once(way) for _ in range(5)) for way in ways(blocks, m))
 
 
 def _median(act: Callable[[], object], times: int = 5) -> float:

@@ -145,24 +145,25 @@ def product_(out: Tensor, x: Tensor, *, beta: float = 0.0, alpha: float = 1.0) -
     if chunks == 1 and x.dtype is out.dtype:
         torch.baddbmm(out, x, x.mT, beta=beta, alpha=alpha, out=out)
         return
-    products = torch.stack([split_sum(block, chunks) for block in x])
+    products = torch.stack([split_sum(block, block, chunks) for block in x])
     if beta:
         out.mul_(beta).add_(products, alpha=alpha)
     else:
         torch.mul(products, alpha, out=out)
 
 
-def split_sum(x: Tensor, chunks: int) -> Tensor:
-    """X X' of X (m, d) as a sum of about so many products, each over some of the features.
+def split_sum(a: Tensor, b: Tensor, chunks: int) -> Tensor:
+    """A B' of A (m, d) and B (k, d) as a sum of about so many products, each over some features.
 
     A tall product has few tiles, and one processor would walk through all features of each.
     """
-    d = x.shape[1]
+    d = a.shape[1]
     width = min(d, math.ceil(d / chunks / _ALIGN) * _ALIGN)
     whole = d // width * width
-    total = _squares(x[:, :whole].view(len(x), -1, width).transpose(0, 1)).sum(0)
+    parts = (x[:, :whole].view(len(x), -1, width).transpose(0, 1) for x in (a, b))
+    total = _times_transpose(*parts).sum(0)
     if whole < d:
-        total += _squares(x[None, :, whole:])[0]
+        total += _times_transpose(a[None, :, whole:], b[None, :, whole:])[0]
     return total
 
 
@@ -172,15 +173,14 @@ def chunks_for(blocks: int, m: int, d: int, processors: int) -> int:
     return max(1, min(processors // tiles, d // _LEAST_FEATURES))
 
 
-def _squares(x: Tensor) -> Tensor:
-    """X X' of blocks, float32 where they are bfloat16."""
-    if x.dtype is not torch.bfloat16:
-        return torch.bmm(x, x.mT)
-    if x.device.type == "cuda" and hasattr(torch.ops.aten.bmm, "dtype"):
-        return torch.bmm(x, x.mT, out_dtype=torch.float32)
+def _times_transpose(a: Tensor, b: Tensor) -> Tensor:
+    """A B' of blocks, float32 where they are bfloat16."""
+    if a.dtype is not torch.bfloat16:
+        return torch.bmm(a, b.mT)
+    if a.device.type == "cuda" and hasattr(torch.ops.aten.bmm, "dtype"):
+        return torch.bmm(a, b.mT, out_dtype=torch.float32)
     # Products of two bfloat16 numbers are exact in float32, and in TF32.
-    x = x.float()
-    return torch.bmm(x, x.mT)
+    return torch.bmm(a.float(), b.float().mT)
 
 
 @functools.cache

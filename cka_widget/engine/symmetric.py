@@ -27,17 +27,29 @@ def gemm(out: Tensor, x: Tensor) -> None:
         torch.baddbmm(out, x, x.mT, beta=0, out=out)
 
 
-def panels(out: Tensor, x: Tensor, *, width: int) -> None:
+def panels(out: Tensor, x: Tensor, *, width: int, chunks: int = 1) -> None:
     """The upper triangle, so many columns at a time, and its mirror image.
 
     Of p panels that is (p + 1) / 2p of the arithmetic. By oneDNN where torch has it: it packs the
     panel alone and reads the rest as it lies, where BLAS packs both factors of a product that
     is only as wide as a batch.
+
+    Args:
+        out: written.
+        x: features.
+        width: of a panel, in samples.
+        chunks: above 1 the features are cut into so many, by BLAS: threads then share out
+            features, and no two of them read the same numbers.
     """
     for block, to in zip(x.unbind(), out.unbind(), strict=True):
         for start in range(0, x.shape[1], width):
             stop = start + width
-            panel = _times_transpose(block[:stop], block[start:stop])
+            some, all_before = block[start:stop], block[:stop]
+            panel = (
+                _times_transpose(all_before, some)
+                if chunks == 1
+                else accelerator.split_sum(all_before, some, chunks)
+            )
             to[:stop, start:stop] = panel
             if start:
                 to[start:stop, :start] = panel[:start].mT
@@ -54,22 +66,23 @@ def _onednn() -> Callable[[Tensor, Tensor], Tensor] | None:
 _times_transpose = _onednn() or (lambda a, b: a @ b.mT)
 
 
-def ways(m: int) -> list[Way]:
+def ways(blocks: int, m: int) -> list[Way]:
     """What may be the quickest for blocks of m samples; the plain one first.
 
     Few widths are enough, and oneDNN keeps some 0.5 MB of code for each shape of a product: four
     panels of 16 columns or more, for large blocks eight. Threads share out the columns of a small
-    block's panel: so many times wider ones for them, or a single one.
+    block's panel: so many times wider ones for them, or a single one; or they share out the
+    features, unless there are blocks to share.
     """
     threads = torch.get_num_threads()
     narrow = min(64, max(16, m // 64 * 16))
     if m > 512:
-        widths = {-(-m // 8)}
-    elif threads == 1:
-        widths = {narrow}
-    else:
-        widths = {min(narrow * threads, m), m}
-    return [gemm, *(partial(panels, width=width) for width in sorted(widths))]
+        return [gemm, partial(panels, width=-(-m // 8))]
+    if threads == 1:
+        return [gemm, partial(panels, width=narrow)]
+    columns = [partial(panels, width=w) for w in sorted({min(narrow * threads, m), m})]
+    features = partial(panels, width=max(32, m // 2), chunks=2 * threads)
+    return [gemm, *columns, *([features] if blocks == 1 else [])]
 
 
 def quickest_way(out: Tensor, x: Tensor) -> Way:
@@ -91,7 +104,7 @@ def quickest_way(out: Tensor, x: Tensor) -> Way:
         return gemm
     key = blocks, m, trial_width(blocks, m, d), torch.get_num_threads()
     if not key[2]:  # too large to try anything: little more than half the arithmetic always pays
-        return ways(m)[1]
+        return ways(blocks, m)[1]
     if key not in _fastest:
         _fastest[key] = _try(out, x, key[2])
     return _fastest[key]
@@ -111,7 +124,7 @@ _fastest: dict[tuple[int, int, int, int], Way] = {}
 
 
 def _try(out: Tensor, x: Tensor, width: int) -> Way:
-    """Try all ways once for a shape, on numbers of x, so that it takes no memory.
+    """Try all ways once for a shape, on numbers of x, so that it takes little memory.
 
     Which one wins depends on shape, processor and threads. Billions of operations a second, the
     mirror image counted, seen on an EPYC with one thread, of gemm and of panels of 16, 32 and 64:
@@ -121,10 +134,21 @@ def _try(out: Tensor, x: Tensor, width: int) -> Way:
     """
     blocks, m, _ = x.shape
     some = x.view(-1)[: blocks * m * width].view(blocks, m, width)
+    shared = torch.get_num_threads() > 1
+    # A layer's threads have each their samples in their own caches, and lose them to a way that
+    # has them read each other's: what the next layer pays for that belongs to the way.
+    some = some.clone() if shared else some
+
+    def once(way: Way) -> None:
+        if shared:
+            some.mul_(1.0)
+        way(out, some)
+        if shared:
+            some.mul_(1.0)
 
     def milliseconds(way: Way) -> float:
-        return min(timeit.repeat(lambda: way(out, some), number=1, repeat=4))
+        return min(timeit.repeat(lambda: once(way), number=1, repeat=4))
 
     # Another way than the plain one must be clearly ahead.
-    spent = {way: milliseconds(way) * (1.0 if way is gemm else 1.05) for way in ways(m)}
+    spent = {way: milliseconds(way) * (1.0 if way is gemm else 1.05) for way in ways(blocks, m)}
     return min(spent, key=spent.__getitem__)

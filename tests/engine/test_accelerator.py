@@ -15,8 +15,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 def test_a_sum_over_chunks_is_the_product(d: int, chunks: int) -> None:
     wide = torch.randn(12, 2 * d)
     for x in (wide[:, :d].contiguous(), wide[:, d:]):  # rows further apart than they are long
-        found = accelerator.split_sum(x, chunks).double()
-        torch.testing.assert_close(found, x.double() @ x.double().T, rtol=1e-5, atol=1e-4)
+        for y in (x, x[3:7]):
+            found = accelerator.split_sum(x, y, chunks).double()
+            torch.testing.assert_close(found, x.double() @ y.double().T, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.25])
@@ -30,7 +31,7 @@ def test_tall_products_are_split(
     monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
     whole = accelerator.split_sum
     monkeypatch.setattr(
-        accelerator, "split_sum", lambda x, chunks: split.append(chunks) or whole(x, chunks)
+        accelerator, "split_sum", lambda a, b, chunks: split.append(chunks) or whole(a, b, chunks)
     )
     fresh = torch.full_like(held, torch.nan)  # beta 0 ignores it
     accelerator.product_(fresh, x, alpha=alpha)

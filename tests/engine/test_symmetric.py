@@ -1,12 +1,15 @@
 """X X' by each way that `symmetric` knows, and the choice between them."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from cka_widget.engine import symmetric
 from cka_widget.engine.gram import linear_gram_
 
-WAYS = symmetric.ways(64)
+SHARED = partial(symmetric.panels, width=32, chunks=4)  # where there are threads
+WAYS = [*symmetric.ways(1, 64), SHARED]
 NAMES = [f"{getattr(way, 'keywords', '') or way.__name__}" for way in WAYS]
 
 
@@ -45,7 +48,7 @@ def test_a_timed_choice_is_made_once_for_a_shape(monkeypatch: pytest.MonkeyPatch
     x, out = torch.randn(1, 32, 8192), torch.empty(1, 32, 32)
     first = symmetric.quickest_way(out, x)
     monkeypatch.setattr(
-        symmetric, "ways", lambda _: []
+        symmetric, "ways", lambda *_: []
     )  # a second trial would find nothing to choose
     assert symmetric.quickest_way(out, torch.randn(1, 32, 8300)) is first
 
@@ -91,14 +94,30 @@ def test_blocks_too_large_to_try_take_panels(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("threads", "m", "widths"),
+    ("threads", "blocks", "m", "widths"),
     [
-        *[(1, 16, [16]), (1, 64, [16]), (1, 182, [32]), (1, 256, [64]), (1, 800, [100])],
-        *[(2, 16, [16]), (2, 64, [32, 64]), (8, 64, [64]), (8, 800, [100])],
+        *[(1, 1, 16, [16]), (1, 1, 64, [16]), (1, 1, 182, [32]), (1, 1, 256, [64])],
+        *[(1, 1, 800, [100]), (8, 1, 800, [100]), (2, 4, 16, [16]), (2, 8, 64, [32, 64])],
+        *[(2, 1, 64, [32, 64, (32, 4)]), (8, 1, 64, [64, (32, 16)]), (2, 1, 16, [16, (32, 4)])],
     ],
 )
 def test_few_panels_are_tried(
-    threads: int, m: int, widths: list[int], monkeypatch: pytest.MonkeyPatch
+    threads: int,
+    blocks: int,
+    m: int,
+    widths: list[int | tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert [way.keywords["width"] for way in symmetric.ways(m)[1:]] == widths
+    tried = [way.keywords for way in symmetric.ways(blocks, m)[1:]]
+    assert [(k["width"], k["chunks"]) if "chunks" in k else k["width"] for k in tried] == widths
+
+
+def test_a_trial_leaves_the_features_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(symmetric, "_fastest", {})
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    x, out = torch.randn(1, 32, 8192), torch.empty(1, 32, 32)
+    before, version = x.clone(), x._version
+    symmetric.quickest_way(out, x)
+    assert torch.equal(x, before)
+    assert x._version == version
