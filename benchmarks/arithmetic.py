@@ -23,7 +23,6 @@ from contextlib import ExitStack
 from typing import Any
 from unittest import mock
 
-import calm  # noqa: F401  before torch: how its threads wait
 import contestants
 import measure
 import torch

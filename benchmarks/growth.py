@@ -15,7 +15,6 @@ import argparse
 import statistics
 from collections.abc import Callable
 
-import calm  # noqa: F401  before torch: how its threads wait
 import contestants
 import measure
 import models

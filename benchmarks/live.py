@@ -79,8 +79,7 @@ class Lab:
 
     def __init__(self, home: Path, browser: Any) -> None:
         self.server = Server(home)
-        for name in ("models.py", "calm.py"):
-            shutil.copy(Path(__file__).with_name(name), self.server.root)
+        shutil.copy(Path(__file__).with_name("models.py"), self.server.root)
         self.page = browser.new_page(viewport={"width": 1400, "height": 1200})
         self.notebook = Notebook(self.server, self.page)
 

@@ -7,7 +7,8 @@
 The bare forward passes, every peer and this project run in turns, each in a process of its own, as
 a user would run it; each run is divided by the bare passes right before it. "median" is that of the
 ratios, with the smallest and the largest; "quickest" divides the fastest run by the fastest floor,
-which other programs on the machine disturb least; "CPU" is the median ratio of processor time;
+which other programs on the machine disturb least; "CPU" is the median ratio of processor time, in
+which threads that wait for each other count, as torch has them wait by default;
 "its own floor" is the median ratio to bare passes in the contestant's process, where the C library
 keeps the memory that the contestant has freed. Extra memory is the peak of the resident set less
 that of the bare passes, after one warm-up pass.
@@ -22,7 +23,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import calm  # noqa: F401  before torch: how its threads wait
 import contestants
 import measure
 import reference

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -76,16 +78,23 @@ def matmul(device: torch.device, precision: str) -> AbstractContextManager[None]
 def uncast(device: torch.device) -> AbstractContextManager[Any]:
     """While entered, autocast rounds nothing on the device: the models have it, Grams do not."""
     # Asked first: entering a context costs more than a small Gram.
-    return torch.autocast(device.type, enabled=False) if _autocasts(device.type) else nullcontext()
+    if _asks_autocast(device.type)():
+        return torch.autocast(device.type, enabled=False)
+    return _AS_IT_IS
 
 
-def _autocasts(kind: str) -> bool:
+_AS_IT_IS = nullcontext()
+
+
+@functools.cache
+def _asks_autocast(kind: str) -> Callable[[], bool]:
+    """What tells whether autocast is on for a kind of device."""
     if hasattr(torch.amp, "is_autocast_available"):
-        return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        available = torch.amp.is_autocast_available(kind)
+        return partial(torch.is_autocast_enabled, kind) if available else lambda: False
     # Before torch 2.4 none can be asked for elsewhere.
-    if kind == "cpu":
-        return torch.is_autocast_cpu_enabled()
-    return kind == "cuda" and torch.is_autocast_enabled()
+    older = {"cpu": torch.is_autocast_cpu_enabled, "cuda": torch.is_autocast_enabled}
+    return older.get(kind, lambda: False)
 
 
 class _Switch(AbstractContextManager[None]):

@@ -22,9 +22,9 @@ def gemm(out: Tensor, x: Tensor) -> None:
     """All of it by BLAS."""
     if out.shape[0] == 1:
         one = x[0]
-        torch.addmm(out[0], one, one.mT, beta=0, out=out[0])
+        torch.mm(one, one.mT, out=out[0])
     else:
-        torch.baddbmm(out, x, x.mT, beta=0, out=out)
+        torch.bmm(x, x.mT, out=out)
 
 
 def panels(out: Tensor, x: Tensor, *, width: int, chunks: int = 1) -> None:
@@ -42,13 +42,14 @@ def panels(out: Tensor, x: Tensor, *, width: int, chunks: int = 1) -> None:
             features, and no two of them read the same numbers.
     """
     for block, to in zip(x.unbind(), out.unbind(), strict=True):
-        for start in range(0, x.shape[1], width):
-            stop = start + width
-            some, all_before = block[start:stop], block[:stop]
+        stop = 0
+        for some in torch.split(block, width):
+            start, stop = stop, stop + len(some)
+            rows = block[:stop]
             panel = (
-                _times_transpose(all_before, some)
+                _times_transpose(rows, some)
                 if chunks == 1
-                else accelerator.split_sum(all_before, some, chunks)
+                else accelerator.split_sum(rows, some, chunks)
             )
             to[:stop, start:stop] = panel
             if start:
