@@ -12,6 +12,7 @@ Needs torch, numpy, pandas, tqdm and safetensors. For every workload, HSIC batch
   take alone, by operations and bytes counted and the rates of a square product and of a copy,
 - busy: share of the time in which the GPU computed, by the profiler,
 - bound: host time where it idles a tenth of the time or more, else the larger of the two,
+- vmap: the particles of an ensemble as one call, beside one after another,
 - extra memory: of the allocator, above that of the bare passes,
 - largest error: against float64 on one batch.
 """
@@ -24,6 +25,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +92,7 @@ WORKLOADS = {"resnet": resnet, "particles": particles, "vit": vit}
 
 
 def own(
-    work: Workload, data: list[Tensor], hsic: int | None, precision: str
+    work: Workload, data: list[Tensor], hsic: int | None, precision: str, vmap: bool
 ) -> tuple[pd.DataFrame, int]:
     """The matrix, and the number of blocks."""
     with warnings.catch_warnings():
@@ -101,6 +103,7 @@ def own(
             layers=work.layers,
             hsic_batch_size=hsic,
             precision=precision,
+            vmap=vmap,
             device=data[0].device,
             progress=False,
         )
@@ -178,26 +181,29 @@ def busy(device: torch.device, call: Callable[[], object], took: float) -> float
     return sum(e.self_device_time_total for e in events) / 1e6 / took
 
 
-def row(work: Workload, hsic: int | None, precision: str, rounds: int, count: int) -> list[str]:
+def row(
+    work: Workload, hsic: int | None, precision: str, vmap: bool, rounds: int, count: int
+) -> list[str]:
     device, data = work.batches[0].device, work.batches
     n, (speed, bandwidth) = len(data[0]), rates(device, precision)
     torch.set_float32_matmul_precision(precision)
     truth = reference.matrix(work, data[:1], hsic)
-    found, blocks = own(work, data[:1], hsic, precision)
+    found, blocks = own(work, data[:1], hsic, precision, vmap)
     error, _ = reference.largest_error(found, truth)
     ratios, above, spent = [], [], []
     bare(work, data)
     for _ in range(rounds):
         floor = seconds(device, lambda: bare(work, data))
-        spent.append(seconds(device, lambda: own(work, data, hsic, precision)))
+        spent.append(seconds(device, lambda: own(work, data, hsic, precision, vmap)))
         ratios.append(spent[-1] / floor)
         above.append(1e3 * (spent[-1] - floor) / len(data))
-    share = busy(device, lambda: own(work, data, hsic, precision), statistics.median(spent))
+    again = partial(own, work, data, hsic, precision, vmap)
+    share = busy(device, again, statistics.median(spent))
     products = 1e3 * 2 * count * (n / blocks) / speed
     traffic = 1e3 * TRAFFIC[precision] * count / bandwidth
     arithmetic = "arithmetic" if products > traffic else "bandwidth"
     return [
-        str(hsic or "whole"),
+        f"{hsic or 'whole'}{', vmap' if vmap else ''}",
         precision,
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         f"{statistics.median(above):.1f} ms",
@@ -205,7 +211,7 @@ def row(work: Workload, hsic: int | None, precision: str, rounds: int, count: in
         f"{traffic:.1f} ms",
         "not measured" if share is None else f"{share:.0%}",
         "host" if share is not None and share < 0.9 else arithmetic,
-        extra_memory(work, lambda: own(work, data, hsic, precision)),
+        extra_memory(work, again),
         f"{error:.1e}",
     ]
 
@@ -235,7 +241,8 @@ def main() -> None:
         work = WORKLOADS[name](size)
         count = features(work)
         rows = [
-            row(work, hsic, precision, options.rounds, count)
+            row(work, hsic, precision, vmap, options.rounds, count)
+            for vmap in ((False, True) if name == "particles" else (False,))
             for hsic in (16 if options.tiny and h else h for h in work.hsic)
             for precision in accelerator.PRECISIONS
         ]

@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.features import Reduce, as_rows, main_tensor
 from cka_widget.engine.layers import Choice
+from cka_widget.engine.mapped import unmapped
 from cka_widget.engine.notes import Notes
 from cka_widget.engine.particles import Pass
 from cka_widget.engine.ragged import kept_steps
@@ -60,6 +61,7 @@ class Capture:
         self._stack = stack
         self._reduce = reduce
         self._axis = run.particle_axis
+        self._mapped = run.mapped
         self._time_first = any(getattr(m, "batch_first", None) is False for m in run.root.modules())
         self._axes: defaultdict[tuple[str, int], SampleAxis] = defaultdict(
             lambda: SampleAxis(self._time_first)
@@ -113,7 +115,9 @@ class Capture:
         if self.found and entry is None and key not in self._dropped:
             self.notes.unknown_call(*key)
             return
-        tensor = main_tensor(output)
+        shown = tensor = main_tensor(output)
+        if self._mapped is not None and shown is not None:
+            tensor, _ = unmapped(shown)  # in-place operations count their versions there
         source = self._source(tensor)
         if key in self._dropped:
             if source is None or key not in source.aliases:
@@ -131,20 +135,23 @@ class Capture:
             self._copy(entry, source)
         else:
             self._fill(entry, module, output)
-            if self._axis is None and steps_over_samples(output, tensor, self._n, module):
+            if self._axis is None and steps_over_samples(output, shown, self._n, module):
                 self.notes.steps(name)
         self._remember(tensor, entry)
 
     def _fill(self, entry: Entry, module: nn.Module, output: Any) -> None:
         try:
-            features = [self._rows(x, entry, module) for x in self._particles(output)]
+            features: Sequence[Tensor] | Tensor = [
+                self._rows(x, entry, module) for x in self._particles(output)
+            ]
         except NoRowsError as error:
             entry.reason = str(error)
             return
+        if self._mapped is not None:
+            features = self._of_all(features[0])
         if not entry.rows:
             entry.rows = [self._stack.add_row() for _ in features]
-        for row, x in zip(entry.rows, features, strict=True):
-            self._stack.put(row, x)
+        self._stack.put_all(entry.rows, features)
         if self._mask is not None and not self._fits(self._mask, output):
             self.notes.unmasked(entry.name)
 
@@ -173,6 +180,13 @@ class Capture:
             module=module,
             axis=self._axes[entry.name, entry.call],
         )
+
+    def _of_all(self, x: Tensor) -> Tensor:
+        """Features of all particles (P, n, d), where vmap shows those of one."""
+        found, axis = unmapped(x)
+        if axis is None:
+            return found.expand(self._mapped or 1, *found.shape)
+        return found.movedim(axis, 0)
 
     def _particles(self, output: Any) -> tuple[Any, ...]:
         if self._axis is None:

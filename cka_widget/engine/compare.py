@@ -66,6 +66,7 @@ def iter_compare(
     max_batches: int | None = None,
     stop_at_stderr: float | None = None,
     particle_axis: int | Mapping[str, int | None] | None = None,
+    vmap: bool = False,
 ) -> Generator[Snapshot, None, None]:
     """Compare models batch by batch: yields a `Snapshot` after each, and a last one when done.
 
@@ -93,6 +94,7 @@ def iter_compare(
         precision=precision,
         device=device,
         particle_axis=particle_axis,
+        vmap=vmap,
     )
     stream = Stream(loader, session.models, max_batches)
     session.provenance["seeds"] = stream.seeds()
@@ -181,6 +183,9 @@ def compare(
         max_batches: stop after so many.
         stop_at_stderr: stop when no cell's standard error is above this.
         particle_axis: axis of a module's outputs that numbers its particles.
+        vmap: run all particles of an ensemble as one call of `torch.vmap`, for many small ones of
+            one architecture on a GPU. They must be free of what vmap cannot map, such as
+            decisions on data; lists of models are copied side by side.
         progress: show a progress bar.
         options: the above, by name.
 

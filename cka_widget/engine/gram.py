@@ -22,55 +22,64 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
 
     Args:
         slots: written.
-        x: features (n, d), of the slots' dtype.
+        x: features (n, d), of the slots' dtype; or (blocks, m, d) of all blocks of one slot.
         alpha: scale of the whole matrix.
     """
-    n, d = x.shape
     for samples, out in slots:
-        blocks, m, _ = out.shape
-        part = (x if blocks * m == n else x[samples]).view(blocks, m, d)
+        part = _in_blocks(x, samples, out)
         symmetric.quickest_way(out, part)(out, part)
         if alpha != 1.0:
             out.mul_(alpha)
 
 
-def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool = False) -> Tensor:
+def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool = False) -> None:
     """K = alpha (X - mean)(X - mean)' for every block, a slab of features at a time.
 
-    Subtracting one vector from all samples changes neither HSIC nor distances; it keeps float32
-    Grams exact when the features' mean is large against their spread.
+    Subtracting one vector from all samples of a block changes neither its HSIC nor its distances;
+    it keeps float32 Grams exact when the features' mean is large against their spread. Features
+    that vary by less than the rounding of their mean are constant: K is exactly zero then.
 
     Args:
         slots: written.
-        x: features (n, d), any floating dtype; centred in float32 or better.
+        x: features (n, d), or (blocks, m, d) of all blocks of one slot, of any floating dtype;
+            centred in float32 or better.
         alpha: scale of the whole matrix.
         rounded: multiply the centred features as bfloat16.
-
-    Returns:
-        Energy of the mean, sum_j mean_j^2, a scalar tensor.
     """
-    n, d = x.shape
+    for samples, out in slots:
+        _centred_blocks_(out, _in_blocks(x, samples, out), alpha, rounded)
+
+
+def _in_blocks(x: Tensor, samples: slice, out: Tensor) -> Tensor:
+    """The features that belong to a slot, (blocks, m, d)."""
+    if x.dim() == 3:
+        return x
+    blocks, m, _ = out.shape
+    return (x if blocks * m == len(x) else x[samples]).view(blocks, m, x.shape[1])
+
+
+def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> None:
+    blocks, m, d = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
     # On an accelerator launches cost more than traffic: slabs of 64 MB there.
     budget = 64 * _CHUNK_BYTES if accelerator.accelerated(x.device) else _CHUNK_BYTES
-    width = max(256, budget // (n * dtype.itemsize))
-    energy = torch.zeros((), dtype=dtype, device=x.device)
+    width = max(256, budget // (blocks * m * dtype.itemsize))
+    energy = torch.zeros(blocks, dtype=dtype, device=x.device)
     if not d:  # of a `reduce=` that keeps nothing
-        for _, out in slots:
-            out.zero_()
+        out.zero_()
     # One scratch for all slabs: fresh pages cost more than the subtraction.
     kept = torch.bfloat16 if rounded else dtype
-    scratch = torch.empty(n * min(width, d), dtype=kept, device=x.device)
+    scratch = torch.empty(blocks * m * min(width, d), dtype=kept, device=x.device)
     for start in range(0, d, width):
-        slab = x[:, start : start + width].to(dtype)
-        mean = slab.mean(0)
-        energy += mean.dot(mean)
+        slab = x[..., start : start + width].to(dtype)
+        mean = slab.mean(1, keepdim=True)
+        energy += mean.square().sum((1, 2))
         centred = torch.sub(slab, mean, out=scratch[: slab.numel()].view_as(slab))
-        for samples, out in slots:
-            part = centred[samples].view(*out.shape[:2], -1)
-            part = part if rounded else part.to(out.dtype)
-            accelerator.product_(out, part, beta=float(start > 0), alpha=alpha)
-    return energy
+        centred = centred if rounded else centred.to(out.dtype)
+        accelerator.product_(out, centred, beta=float(start > 0), alpha=alpha)
+    spread = out.diagonal(dim1=-2, dim2=-1).mean(-1)
+    varies = ~(spread <= (4 * torch.finfo(dtype).eps) ** 2 * alpha * energy)
+    out.mul_(varies[:, None, None])
 
 
 def magnitude(slots: Slots) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from cka_widget.engine.batches import Forward, run_model
 from cka_widget.engine.layers import unwrap
+from cka_widget.engine.mapped import map_particles, stacked
 
 
 @dataclass(frozen=True)
@@ -33,21 +34,22 @@ class StackedParticles:
 
     def __post_init__(self) -> None:
         self._check_names()
-        for name, tensor in self._given().items():
+        for name, tensor in self.all().items():
             if not tensor.dim() or not len(tensor):
                 raise ValueError(
                     f'StackedParticles: "{name}" of shape {tuple(tensor.shape)} holds no '
                     "particles; stack them along the first axis, as stack_module_state does"
                 )
-        if len({len(tensor) for tensor in self._given().values()}) != 1:
+        if len({len(tensor) for tensor in self.all().values()}) != 1:
             raise ValueError("StackedParticles: params and buffers must share their first size")
 
-    def _given(self) -> dict[str, Tensor]:
+    def all(self) -> dict[str, Tensor]:
+        """Parameters and buffers of all particles."""
         return {**self.params, **self.buffers}
 
     def _check_names(self) -> None:
         """What is not given would silently be the base's own in every particle."""
-        base, given = unwrap(self.base, "base"), self._given()
+        base, given = unwrap(self.base, "base"), self.all()
         own: dict[Tensor, set[str]] = {}  # a tied tensor has several names, and needs one
         for named in (base.named_parameters, base.named_buffers):
             for name, tensor in named(remove_duplicate=False):
@@ -66,27 +68,38 @@ class StackedParticles:
             )
 
     def __len__(self) -> int:
-        return len(next(iter(self._given().values())))
+        return len(next(iter(self.all().values())))
 
     def state(self, particle: int) -> dict[str, Tensor]:
         """Parameters and buffers of one particle, as views."""
-        return {name: tensor[particle] for name, tensor in self._given().items()}
+        return {name: tensor[particle] for name, tensor in self.all().items()}
 
 
 @dataclass
 class Pass:
-    """One forward pass a batch: of one particle, or of all where they share a tensor axis."""
+    """One forward pass a batch: of one particle, or of all as one call."""
 
     model: str
     particle: int
     root: nn.Module  # whose modules are hooked
-    state: dict[str, Tensor] | None = None  # of a stacked particle
+    state: Mapping[str, Tensor] | None = None  # of a stacked particle
+    names: Mapping[str, str] = field(default_factory=dict)  # each tensor of root -> its in state
     particle_axis: int | None = None
+    mapped: int | None = None  # how many particles `state` has, all run at once
 
     def __call__(self, batch: Any, forward: Forward | None) -> None:
         """Run the model on a batch."""
-        target = self.root if self.state is None else _Bound(self.root, self.state)
-        run_model(target, batch, forward)
+
+        def bound(state: Mapping[str, Tensor]) -> None:
+            own = {name: state[given] for name, given in self.names.items()}
+            run_model(_Bound(self.root, own), batch, forward)
+
+        if self.state is None:
+            run_model(self.root, batch, forward)
+        elif self.mapped is None:
+            bound(self.state)
+        else:
+            map_particles(bound, dict(self.state))
 
 
 class _Bound(nn.Module):
@@ -98,17 +111,36 @@ class _Bound(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         base, state = self._call
-        return functional_call(base, state, args, kwargs)
+        # Ties are in `names`: where torch ties them, a module with two names keeps the state.
+        return functional_call(base, state, args, kwargs, tie_weights=False)
+
+
+def _names(base: nn.Module, given: Collection[str]) -> dict[str, str]:
+    """Every parameter and buffer of the base, once a module -> which of the given names it has."""
+    known: dict[Tensor, str] = {}
+    for named in (base.named_parameters, base.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            if name in given:
+                known.setdefault(tensor, name)
+    return {
+        f"{path}.{name}" if path else name: known[tensor]
+        for path, module in base.named_modules()
+        for part in (module.named_parameters, module.named_buffers)
+        for name, tensor in part(recurse=False, remove_duplicate=False)
+    }
 
 
 def as_passes(
-    models: Mapping[str, Any], particle_axis: int | Mapping[str, int | None] | None
+    models: Mapping[str, Any],
+    particle_axis: int | Mapping[str, int | None] | None,
+    vmap: bool = False,
 ) -> dict[str, list[Pass]]:
-    """The forward passes of every model, by name.
+    """The forward passes of every model, by name; with `vmap` one of each ensemble.
 
     Raises:
         TypeError: `models` is not a mapping, or holds what is no model.
-        ValueError: no models, an empty ensemble, or a `particle_axis` of no model.
+        ValueError: no models, an empty ensemble, a `particle_axis` of no model, or particles of
+            several architectures for `vmap`.
     """
     if not isinstance(models, Mapping):
         raise TypeError(
@@ -125,19 +157,26 @@ def as_passes(
         )
     default = None if isinstance(particle_axis, Mapping) else particle_axis
     return {
-        str(name): _passes(str(name), model, by_name.get(name, default))
+        str(name): _passes(str(name), model, by_name.get(name, default), vmap)
         for name, model in models.items()
     }
 
 
-def _passes(name: str, model: Any, axis: int | None) -> list[Pass]:
+def _passes(name: str, model: Any, axis: int | None, vmap: bool) -> list[Pass]:
     if isinstance(model, StackedParticles):
         root = unwrap(model.base, name)
-        return [Pass(name, p, root, model.state(p)) for p in range(len(model))]
+        names = _names(root, model.all())
+        if vmap:
+            return [Pass(name, 0, root, model.all(), names, mapped=len(model))]
+        return [Pass(name, p, root, model.state(p), names) for p in range(len(model))]
     if isinstance(model, (nn.ModuleList, Sequence)) and not isinstance(model, (str, nn.Sequential)):
         if not len(model):
             raise ValueError(f'model "{name}" is an empty list: an ensemble needs particles')
         if axis is not None:
             raise ValueError(f'model "{name}": particle_axis is for one module, not for a list')
-        return [Pass(name, p, unwrap(m, f"{name} #{p}")) for p, m in enumerate(model)]
+        particles = [unwrap(m, f"{name} #{p}") for p, m in enumerate(model)]
+        if vmap:
+            root, state = particles[0], stacked(particles, name)
+            return [Pass(name, 0, root, state, _names(root, state), mapped=len(particles))]
+        return [Pass(name, p, root) for p, root in enumerate(particles)]
     return [Pass(name, 0, unwrap(model, name), particle_axis=axis)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 
 import torch
@@ -41,7 +42,7 @@ class Placement:
         self._passes = list(passes)
         self._device = device
         self._roots = {id(p.root): p for p in self._passes}
-        self._states: dict[int, dict[str, Tensor]] = {}  # of stacked particles, on the device
+        self._states: dict[int, Mapping[str, Tensor]] = {}  # of stacked particles, on the device
         self._cleanup = ExitStack()
         self.one_at_a_time = False
 
@@ -102,7 +103,7 @@ class Placement:
         """The pass with its model (or its stacked particle's tensors) on the device."""
         if run.state is not None:
             state = self._states.get(id(run.state)) or self._here(run.state)
-            yield Pass(run.model, run.particle, run.root, state)
+            yield replace(run, state=state)
             return
         home = _home(run.root)
         if not self.one_at_a_time or home in (None, self._device):
@@ -114,7 +115,7 @@ class Placement:
         finally:
             run.root.to(home)
 
-    def _here(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _here(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self._device) for name, tensor in state.items()}
 
 

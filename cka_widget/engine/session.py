@@ -48,8 +48,9 @@ class Session:
         precision: str | None,
         device: str | torch.device | None,
         particle_axis: int | Mapping[str, int | None] | None,
+        vmap: bool,
     ) -> None:
-        passes = as_passes(models, particle_axis)
+        passes = as_passes(models, particle_axis, vmap)
         self.models = list(passes)
         self.device = pick_device(device)
         self.batches = 0
@@ -96,17 +97,20 @@ class Session:
 
     def _prepare(self) -> None:
         """Empty captures, before the first batch or after one that did not fit."""
-        capacity = sum(len(choice.modules) for _, choice in self._passes)
         self._stack = GramStack(
             self._kernel,
             self._hsic_batch_size,
             self.device,
             precision=self._precision,
-            capacity=capacity,
+            capacity=self._likely_rows(),
         )
         self._captures = [
             (run, Capture(run, choice, self._stack, self._reduce)) for run, choice in self._passes
         ]
+
+    def _likely_rows(self) -> int:
+        """As far as can be told before a pass: every chosen module once, of every particle."""
+        return sum(len(choice.modules) * (run.mapped or 1) for run, choice in self._passes)
 
     def __enter__(self) -> Session:
         if self.device.type == "cpu":
@@ -160,7 +164,7 @@ class Session:
 
     def _check_memory(self, n: int, given: list[Any]) -> None:
         """Bound the Grams of large batches; raise where the rows cannot fit, before any pass."""
-        rows = sum(len(choice.modules) for _, choice in self._passes)
+        rows = self._likely_rows()
         size = (n, self._hsic_batch_size, self._kernel.min_samples)
         if all(count(batch) == n for batch in given):
             self._limit = samples_at_once(rows, self._hsic_batch_size)
@@ -266,12 +270,15 @@ class Session:
         except Exception as error:
             layer = failed_layer(error, run.root)
             one = sum(p.model == run.model for p, _ in self._passes) == 1
+            remedy = "" if run.mapped is None else "; leave out vmap=True to run particles singly"
             where = f'model "{run.model}"' + ("" if one else f", particle {run.particle}")
             where += f', layer "{layer}"' if layer else ""
             lines = str(error).strip().splitlines()
             what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
             raise CompareError(
-                f"{where} failed at batch {self.batches + 1}: {what}", model=run.model, layer=layer
+                f"{where} failed at batch {self.batches + 1}: {what}{remedy}",
+                model=run.model,
+                layer=layer,
             ) from error
 
     def result(self, seconds: float) -> CKAResult:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,6 +114,31 @@ class GramStack:
             if not state.seen:
                 self._first(row, slots, rho)
 
+    def put_all(self, rows: list[int], features: Sequence[Tensor] | Tensor) -> None:
+        """`put` for the rows of several particles; as one product where features are (P, n, d).
+
+        That needs rows side by side that need the same care: after their first batch most do.
+        """
+        states = [self.rows[row] for row in rows]
+        care = {(s.seen, s.alpha, s.centre_features) for s in states}
+        if (
+            not isinstance(features, Tensor)
+            or len(self.segments) != 1
+            or self.kernel.name == "rbf"
+            or not (len(care) == 1 and states[0].seen)
+            or rows != list(range(rows[0], rows[0] + len(rows)))
+        ):
+            for row, x in zip(rows, features, strict=True):
+                self.put(row, x)
+            return
+        for row in rows:
+            self._filled[row] = True
+        blocks, m = self.segments[0].blocks, self.segments[0].size
+        out = self._buffer[rows[0] : rows[-1] + 1].view(-1, m, m)
+        x = features.reshape(len(rows), blocks, m, -1).flatten(0, 1)
+        with accelerator.uncast(self.device), self._chosen:
+            self._form(states[0], x, [(slice(None), out)])
+
     def _decides(self, state: _Row) -> bool:
         """May the row's Gram be looked at now?"""
         return not (state.seen or (self._queued and state.tried))
@@ -129,7 +154,7 @@ class GramStack:
             if not rho > _CENTRE_FEATURES_ABOVE:
                 return rho
             state.centre_features = True
-        self._form_centred(state, x, slots)
+        gram.centred_gram_(slots, x, state.alpha, rounded=self.precision == "medium")
         return None
 
     def copy(self, row: int, source: int) -> None:
@@ -278,15 +303,6 @@ class GramStack:
         state.seen = state.size is not None  # all zero: no scale yet
         state.alpha = _scale(size or 1.0)
         self._factors = None
-
-    def _form_centred(self, state: _Row, x: Tensor, slots: Slots) -> None:
-        rounded = self.precision == "medium"
-        energy = gram.centred_gram_(slots, x, state.alpha, rounded=rounded) * state.alpha
-        spread = gram.magnitude(slots)
-        # What varies by less than the rounding of the mean is constant: exactly zero then.
-        varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * energy)
-        for _, out in slots:
-            out.mul_(varies)
 
     def _to_rbf(self, state: _Row, slots: Slots) -> None:
         for _, out in slots:

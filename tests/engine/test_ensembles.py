@@ -149,6 +149,17 @@ def test_stacked_particles_that_are_none(shape: tuple[int, ...]) -> None:
         StackedParticles(base, {**params, "bias": torch.zeros(shape)})
 
 
+@pytest.mark.parametrize("vmap", [False, True])
+def test_stacked_particles_leave_a_shared_module_as_it_was(vmap: bool) -> None:
+    particles, batches = [zoo.seeded(zoo.SharedModule, seed=s) for s in (0, 1)], zoo.vectors()
+    base = zoo.seeded(zoo.SharedModule, seed=2)
+    before = zoo.state_of(base)
+    stacked = StackedParticles(base, *stack_module_state(particles))
+    result = run({"e": stacked}, batches, vmap=vmap)
+    zoo.assert_same_state(before, base)
+    assert largest_error(result, reference_compare({"e": particles}, batches)) <= TOLERANCE
+
+
 def test_a_particle_axis_of_no_model() -> None:
     models = {"e": zoo.seeded(zoo.ParticleAxis, 3), "b": zoo.mlp()}
     with pytest.raises(ValueError, match='"E", which is no model; the models are e, b'):
