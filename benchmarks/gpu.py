@@ -27,7 +27,8 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import measure
 import models
@@ -40,13 +41,14 @@ from workloads import Workload, images
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cka_widget.engine import accelerator
+from cka_widget.engine import accelerator, gram
 from cka_widget.engine.compare import compare
 
 HEAD = ["HSIC batch", "precision", "ratio", "above", "products", "traffic", "busy", "bound"]
-# Times each number of a feature is read or written, in bytes: uncentred once, else to find the
-# mean, to subtract it, to write what is left, and to multiply it.
-TRAFFIC = {"highest": 4, "high": 4 + 4 + 4 + 4, "medium": 4 + 4 + 2 + 2}
+# Bytes read or written for each number of a feature: to multiply it; where features are centred
+# also to find the mean, to subtract it, and to write what is left.
+LINEAR = 4
+CENTRED = {"highest": 4 + 4 + 4 + 4, "high": 4 + 4 + 4 + 4, "medium": 4 + 4 + 2 + 2}
 
 
 class Size(NamedTuple):
@@ -143,6 +145,29 @@ def features(work: Workload) -> int:
     return total
 
 
+def traffic(work: Workload, hsic: int | None, precision: str, vmap: bool) -> int:
+    """Bytes of features that the second batch's Grams read and write."""
+
+    def moved(batches: int) -> int:
+        total = 0
+
+        def counting(form: Callable[..., None], bytes_each: int) -> Callable[..., None]:
+            def call(slots: gram.Slots, x: Tensor, *args: Any, **options: Any) -> None:
+                nonlocal total
+                total += bytes_each * x.numel()
+                form(slots, x, *args, **options)
+
+            return call
+
+        linear = counting(gram.linear_gram_, LINEAR)
+        centred = counting(gram.centred_gram_, CENTRED[precision])
+        with mock.patch.multiple(gram, linear_gram_=linear, centred_gram_=centred):
+            own(work, work.batches[:batches], hsic, precision, vmap)
+        return total
+
+    return moved(2) - moved(1)
+
+
 def rates(device: torch.device, precision: str) -> tuple[float, float]:
     """Operations a second of a square product, bytes a second of a copy; best of five."""
     side, length = (8192, 1 << 28) if device.type == "cuda" else (1024, 1 << 22)
@@ -200,15 +225,15 @@ def row(
     again = partial(own, work, data, hsic, precision, vmap)
     share = busy(device, again, statistics.median(spent))
     products = 1e3 * 2 * count * (n / blocks) / speed
-    traffic = 1e3 * TRAFFIC[precision] * count / bandwidth
-    arithmetic = "arithmetic" if products > traffic else "bandwidth"
+    moving = 1e3 * traffic(work, hsic, precision, vmap) / bandwidth
+    arithmetic = "arithmetic" if products > moving else "bandwidth"
     return [
         f"{hsic or 'whole'}{', vmap' if vmap else ''}",
         precision,
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         f"{statistics.median(above):.1f} ms",
         f"{products:.1f} ms",
-        f"{traffic:.1f} ms",
+        f"{moving:.1f} ms",
         "not measured" if share is None else f"{share:.0%}",
         "host" if share is not None and share < 0.9 else arithmetic,
         extra_memory(work, again),

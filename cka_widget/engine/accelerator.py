@@ -1,13 +1,13 @@
-"""What an accelerator needs: reduced precision of centred features, and sums cut into chunks.
+"""What an accelerator needs: reduced precision of features, and sums cut into chunks.
 
 Precisions are named as in `torch.set_float32_matmul_precision`:
 
 - "highest": float32 (scores of the benchmarks are off by at most 1e-6),
-- "high": TF32 on NVIDIA GPUs, 10 bits of mantissa (6e-5),
+- "high": TF32 on NVIDIA GPUs, 10 bits of mantissa (9e-5),
 - "medium": features rounded to bfloat16, 7 bits (5e-4).
 
-Both reduced ones are for Grams of centred features, summed in float32. Uncentred features would
-lose the first digit; products of Grams stay float32.
+Sums are float32, and so are products of Grams. In bfloat16 all features are centred, since their
+first digit would be lost, in TF32 those whose mean is large against their spread.
 """
 
 from __future__ import annotations

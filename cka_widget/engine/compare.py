@@ -176,9 +176,8 @@ def compare(
             more where a block would have under 4); None takes each batch as one block, as the
             papers do. Blocks of 32 are as sure and cost less, see benchmarks/RESULTS.md.
         precision: of the Grams: "highest" (float32), "high" (TF32 on NVIDIA GPUs) or "medium"
-            (bfloat16), the last two of centred features. Scores of the benchmarks were off by at
-            most 1e-6, 6e-5 and 5e-4. None follows `torch.set_float32_matmul_precision` on CUDA and
-            takes float32 elsewhere.
+            (bfloat16). Scores of the benchmarks were off by at most 1e-6, 9e-5 and 5e-4. None
+            follows `torch.set_float32_matmul_precision` on CUDA and takes float32 elsewhere.
         device: None takes CUDA, then MPS, then the CPU.
         max_batches: stop after so many.
         stop_at_stderr: stop when no cell's standard error is above this.

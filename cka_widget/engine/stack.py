@@ -18,12 +18,12 @@ from cka_widget.engine.kernel import Kernel
 # biased estimator |K| / |HKH|.
 # Products of float32 Grams lose rho^2 of their 1e-7: above this rho K is centred before them.
 _CENTRE_GRAM_ABOVE = 4.0
-# The Gram's own entries lose rho of their 6e-8: above this rho the features are centred first,
-# (largest error of a score seen without, at rho 600: 5e-6)
-_CENTRE_FEATURES_ABOVE = 1000.0
-# and above this one a Gram of features that were not is formed anew.
-_FORM_AGAIN_ABOVE = 5000.0
-
+# The Gram's own entries lose rho of their 6e-8: above this rho the features are centred first
+# (largest error of a score seen without, at rho 600: 5e-6). TF32's lose rho of 5e-4, less in
+# sums over many features: scores of the benchmarks are off by as much with 16 as with 0.
+_CENTRE_FEATURES_ABOVE = {"highest": 1000.0, "high": 16.0, "medium": 0.0}
+# Above so many times that, a Gram of features that were not is formed anew.
+_FORM_AGAIN = 5.0
 
 # Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams.
 _PAIRS_TOGETHER = 1 << 19
@@ -76,6 +76,7 @@ class GramStack:
         self.suspects: set[int] = set()
         self._unsized: dict[int, Tensor] = {}  # row -> its Gram's size, not read yet
         self._factors: tuple[Tensor, Tensor] | None = None
+        self._centre_above = _CENTRE_FEATURES_ABOVE[precision]
 
     def begin(self, n: int) -> int:
         """Start a batch of n samples; returns its number of blocks, 0 when n is too small."""
@@ -91,9 +92,7 @@ class GramStack:
 
     def add_row(self) -> int:
         """A new row; its number."""
-        self.rows.append(
-            _Row(centre_gram=self._queued, centre_features=self.precision != "highest")
-        )
+        self.rows.append(_Row(centre_gram=self._queued, centre_features=self.precision == "medium"))
         self._filled.append(False)
         self._factors = None
         self._reserve()
@@ -151,7 +150,7 @@ class GramStack:
             if not self._decides(state):
                 return None
             rho = gram.cancellation(slots)
-            if not rho > _CENTRE_FEATURES_ABOVE:
+            if not rho > self._centre_above:
                 return rho
             state.centre_features = True
         gram.centred_gram_(slots, x, state.alpha, rounded=self.precision == "medium")
@@ -213,9 +212,9 @@ class GramStack:
             state = self.rows[row]
             found |= not state.centre_gram
             state.centre_gram = True
-            if r > _CENTRE_FEATURES_ABOVE and uncentred[row]:
+            if r > self._centre_above and uncentred[row]:
                 state.centre_features = True
-                if r > _FORM_AGAIN_ABOVE:
+                if r > _FORM_AGAIN * self._centre_above:
                     self.suspects.add(row)
         return found
 

@@ -34,14 +34,17 @@ def error(models: dict[str, nn.Module], batches: list[Tensor], **options: Any) -
 
 @pytest.mark.parametrize("mean", [0.0, 3.0, 100.0])
 @pytest.mark.parametrize("precision", accelerator.PRECISIONS)
-def test_errors_of_centred_features(
+def test_errors_hardly_grow_with_the_mean(
     monkeypatch: pytest.MonkeyPatch, precision: str, mean: float
 ) -> None:
     """Processors have no TF32: its products are made of rounded numbers."""
     if precision == "high":
-        whole = accelerator.product_
+        whole, linear = accelerator.product_, gram.linear_gram_
         monkeypatch.setattr(
             accelerator, "product_", lambda out, x, **k: whole(out, as_tf32(x), **k)
+        )
+        monkeypatch.setattr(
+            gram, "linear_gram_", lambda slots, x, *k: linear(slots, as_tf32(x), *k)
         )
     found = error(pair(mean), zoo.vectors(96, batch=32), precision=precision)
     assert found < LARGEST[precision]
@@ -68,6 +71,27 @@ def test_kernels_of_distances() -> None:
     exact = run(models, batches, kernel="rbf").matrix("0", "1")
     found = run(models, batches, kernel="rbf", precision="medium").matrix("0", "1")
     assert 0 < (found - exact).abs().max(axis=None) < LARGEST["medium"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "mean", "centred"),
+    [
+        *[("highest", 0.0, False), ("highest", 10.0, False), ("highest", 1e4, True)],
+        *[("high", 0.0, False), ("high", 10.0, True), ("medium", 0.0, True)],
+    ],
+)
+def test_features_are_centred_where_the_precision_needs_it(
+    precision: str, mean: float, centred: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding a mean and taking it away costs three more passes over the features."""
+    found = []
+    whole = gram.centred_gram_
+    monkeypatch.setattr(
+        gram, "centred_gram_", lambda *a, **k: found.append(a[1].shape[1]) or whole(*a, **k)
+    )
+    model, batches = zoo.seeded(zoo.Shifted, mean), zoo.vectors(96, batch=32)
+    run({"a": model}, batches, layers=["lin"], precision=precision)
+    assert found == [64] * 3 * centred
 
 
 def test_the_result_tells_its_precision() -> None:
@@ -153,12 +177,16 @@ def test_what_has_which_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(owner, name, call)
 
     monkeypatch.setattr(accelerator, "matmul", Setting)
-    spy(gram, "centred_gram_", "features")
+    spy(gram, "linear_gram_", "features")
+    spy(gram, "centred_gram_", "centred features")
     spy(nn.Linear, "forward", "model")
-    spy(symmetric, "quickest_way", "products of Grams")
-    run({"a": zoo.mlp()}, zoo.vectors(), precision="high")
+    spy(symmetric, "quickest_way", "products")
+    models = {"a": zoo.seeded(zoo.Shifted, 100.0), "b": zoo.mlp()}
+    run(models, zoo.vectors(), precision="high")
     assert seen == {
         ("features", "high"),
+        ("centred features", "high"),
         ("model", "the user's"),
-        ("products of Grams", "highest"),
+        ("products", "high"),  # of features
+        ("products", "highest"),  # of Grams
     }
