@@ -116,22 +116,23 @@ class GramStack:
     def put_all(self, rows: list[int], features: Sequence[Tensor] | Tensor) -> None:
         """`put` for the rows of several particles; as one product where features are (P, n, d).
 
-        That needs rows side by side that need the same care: after their first batch most do.
+        That needs rows side by side whose first batch has come; if one of them needs centring,
+        all get it.
         """
         states = [self.rows[row] for row in rows]
-        care = {(s.seen, s.alpha, s.centre_features) for s in states}
         if (
             not isinstance(features, Tensor)
             or len(self.segments) != 1
             or self.kernel.name == "rbf"
-            or not (len(care) == 1 and states[0].seen)
+            or {(s.seen, s.alpha) for s in states} != {(True, states[0].alpha)}
             or rows != list(range(rows[0], rows[0] + len(rows)))
         ):
             for row, x in zip(rows, features, strict=True):
                 self.put(row, x)
             return
-        for row in rows:
-            self._filled[row] = True
+        centre = any(s.centre_features for s in states)
+        for row, state in zip(rows, states, strict=True):
+            self._filled[row], state.centre_features = True, centre
         blocks, m = self.segments[0].blocks, self.segments[0].size
         out = self._buffer[rows[0] : rows[-1] + 1].view(-1, m, m)
         x = features.reshape(len(rows), blocks, m, -1).flatten(0, 1)

@@ -99,7 +99,7 @@ def test_tall_products(d: int, dtype: torch.dtype) -> None:
     torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("precision", "most"), [("highest", 1), ("medium", 0)])
+@pytest.mark.parametrize(("precision", "most"), [("highest", 1), ("high", 1), ("medium", 0)])
 def test_the_host_waits_at_most_once_a_batch(precision: str, most: int) -> None:
     batches = [batch.to(GPU) for batch in zoo.images(160, batch=32)]
     models = {name: model.to(GPU) for name, model in residual().items()}
@@ -152,10 +152,11 @@ def test_everything_is_as_it_was_found() -> None:
     assert torch.get_float32_matmul_precision() == precision
 
 
-def test_stacked_particles() -> None:
+@pytest.mark.parametrize("vmap", [False, True])
+def test_stacked_particles(vmap: bool) -> None:
     particles = [zoo.mlp(k) for k in range(3)]
     stacked = StackedParticles(zoo.mlp(9).to("meta"), *stack_module_state(particles))
-    found = run({"e": stacked}, zoo.vectors(), device=GPU)
+    found = run({"e": stacked}, zoo.vectors(), device=GPU, vmap=vmap)
     reference = reference_compare({"e": particles}, zoo.vectors())
     assert largest_error(found, reference) < 1e-5
 
@@ -181,3 +182,11 @@ def test_a_batch_that_does_not_fit_is_cut() -> None:
     found = run({"a": Greedy(8, 8)}, zoo.vectors(64, batch=64), device=GPU)
     assert any("cut into at most 16 samples" in sentence for sentence in found.warnings)
     assert found.samples == 64
+
+
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+def test_particles_as_one_call(precision: str) -> None:
+    particles, batches = [zoo.resnet18(k).eval() for k in range(4)], zoo.images(128, batch=64)
+    found = run({"e": particles}, batches, device=GPU, precision=precision, vmap=True)
+    reference = reference_compare({"e": particles}, batches)
+    assert largest_error(found, reference) < LARGEST[precision]

@@ -150,6 +150,24 @@ def test_a_batch_is_one_call_and_a_layer_one_product(monkeypatch: pytest.MonkeyP
     assert later == [4] * 3 * rows
 
 
+def test_all_are_centred_where_one_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [zoo.seeded(zoo.Shifted, mean, seed=k) for k, mean in enumerate((0.0, 1e4, 1.0))]
+    batches = zoo.vectors(64, batch=16)
+    formed: list[int] = []
+    whole = gram.centred_gram_
+    monkeypatch.setattr(
+        gram,
+        "centred_gram_",
+        lambda *a, **k: formed.append(len(a[0][0][1])) or whole(*a, **k),
+    )
+    result = run({"e": models}, batches, layers=["lin"], vmap=True)
+    assert formed == [1, 3, 3, 3], "in the first batch the one alone"
+    reference = reference_compare({"e": models}, batches)
+    assert result.particles("e", "e", row="lin", col="lin").loc[0, 2] == pytest.approx(
+        reference.pair(("e", 0, "lin"), ("e", 2, "lin")), abs=TOLERANCE
+    )
+
+
 def test_what_forward_makes_of_a_batch_is_seen_by_every_particle() -> None:
     models, batches = particles(zoo.mlp), [(x, x.sum(1)) for x in zoo.vectors()]
 
