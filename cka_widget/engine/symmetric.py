@@ -131,7 +131,7 @@ def _try(out: Tensor, x: Tensor, width: int) -> Way:
     mirror image counted, seen on an EPYC with one thread, of gemm and of panels of 16, 32 and 64:
     at 64 x 65536: 77, 141, 121, 91; at 4 blocks 16 x 65536: 53, 68; at 8 blocks 32 x 4096: 72,
     62, 70; at 256 x 4096: 99, 151, 158, 162, where numpy's syrk had 154. With two threads at
-    64 x 16384: 118, 130, 154, 152.
+    64 x 16384, of gemm, panels of 32 and 64, and of 32 with shared features: 140, 193, 169, 178.
     """
     blocks, m, _ = x.shape
     some = x.view(-1)[: blocks * m * width].view(blocks, m, width)
