@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,9 @@ class Entry:
         """Name and call it is labelled by: the outermost container that returned it."""
         outer = [alias for alias in self.aliases if self.name.startswith(f"{alias[0]}.")]
         return outer[-1] if outer else (self.name, self.call)
+
+
+_AS_IT_IS = nullcontext()
 
 
 class Capture:
@@ -101,7 +104,10 @@ class Capture:
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if self._thread == threading.get_ident():
+            if self._thread != threading.get_ident():
+                return
+            # Models that need gradients switch them on for themselves.
+            with torch.no_grad() if torch.is_grad_enabled() else _AS_IT_IS:
                 self._take(name, module, output)
 
         return hook

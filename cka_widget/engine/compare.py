@@ -183,8 +183,8 @@ def compare(
         stop_at_stderr: stop when no cell's standard error is above this.
         particle_axis: axis of a module's outputs that numbers its particles.
         vmap: run all particles of an ensemble as one call of `torch.vmap`, for many small ones of
-            one architecture on a GPU. They must be free of what vmap cannot map, such as
-            decisions on data; lists of models are copied side by side.
+            one architecture on a GPU. Their parameters are copied side by side, and activations of
+            all stand at once. Decisions on data and recurrent layers cannot be mapped.
         progress: show a progress bar.
         options: the above, by name.
 

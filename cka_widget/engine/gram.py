@@ -32,7 +32,9 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
             out.mul_(alpha)
 
 
-def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool = False) -> None:
+def centred_gram_(
+    slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool = False, rows: int = 1
+) -> None:
     """K = alpha (X - mean)(X - mean)' for every block, a slab of features at a time.
 
     Subtracting one vector from all samples of a block changes neither its HSIC nor its distances;
@@ -45,9 +47,18 @@ def centred_gram_(slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool 
             centred in float32 or better.
         alpha: scale of the whole matrix.
         rounded: multiply the centred features as bfloat16.
+        rows: how many particles the slots' blocks belong to, in order; each is constant or not.
     """
-    for samples, out in slots:
-        _centred_blocks_(out, _in_blocks(x, samples, out), alpha, rounded)
+    found = [
+        _centred_blocks_(out, _in_blocks(x, samples, out), alpha, rounded) for samples, out in slots
+    ]
+    energy, spread = (
+        torch.cat([part.view(rows, -1) for part in parts], 1).mean(1)
+        for parts in zip(*found, strict=True)
+    )
+    varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * alpha * energy)
+    for _, out in slots:
+        out.view(rows, -1).mul_(varies[:, None])
 
 
 def _in_blocks(x: Tensor, samples: slice, out: Tensor) -> Tensor:
@@ -58,7 +69,8 @@ def _in_blocks(x: Tensor, samples: slice, out: Tensor) -> Tensor:
     return (x if blocks * m == len(x) else x[samples]).view(blocks, m, x.shape[1])
 
 
-def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> None:
+def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> tuple[Tensor, Tensor]:
+    """Returns every block's energy of the mean, sum_j mean_j^2, and mean of K's diagonal."""
     blocks, m, d = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
     # On an accelerator launches cost more than traffic: slabs of 64 MB there.
@@ -77,9 +89,7 @@ def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> Non
         centred = torch.sub(slab, mean, out=scratch[: slab.numel()].view_as(slab))
         centred = centred if rounded else centred.to(out.dtype)
         accelerator.product_(out, centred, beta=float(start > 0), alpha=alpha)
-    spread = out.diagonal(dim1=-2, dim2=-1).mean(-1)
-    varies = ~(spread <= (4 * torch.finfo(dtype).eps) ** 2 * alpha * energy)
-    out.mul_(varies[:, None, None])
+    return energy, out.diagonal(dim1=-2, dim2=-1).mean(-1)
 
 
 def magnitude(slots: Slots) -> Tensor:

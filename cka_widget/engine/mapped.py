@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-# Attributes of modules that decide what a forward pass computes.
-_SIMPLE = (bool, int, float, str, type(None), FunctionType, BuiltinFunctionType)
-# And those that do not.
-_ASIDE = {"training", "_is_full_backward_hook"}
+from cka_widget.engine.modes import Held, Restore
+
+State = Mapping[str, Tensor]
 
 
-def map_particles(call: Callable[[Mapping[str, Tensor]], object], state: dict[str, Tensor]) -> None:
-    """Call with every particle's parameters at once; `state` has them along the first axes.
+def map_particles(call: Callable[[State], dict[str, Tensor]], state: State) -> dict[str, Tensor]:
+    """Call with every particle's parameters at once, and stack what the calls return.
 
     Random numbers differ between particles, as in calls one after another.
+
+    Args:
+        call: takes the parameters of one particle.
+        state: those of all, along the first axes.
     """
 
-    def one(particle: dict[str, Tensor]) -> Tensor:
-        call(particle)
-        return torch.zeros(())  # vmap returns tensors alone, and models return all kinds of things
+    def one(particle: State) -> tuple[Tensor, dict[str, Tensor]]:
+        return torch.zeros(()), call(particle)  # vmap wants a tensor at least
 
     with _plain_attention():
-        torch.vmap(one, randomness="different")(state)
+        return torch.vmap(one, randomness="different")(dict(state))[1]
+
+
+# Of torch's fused encoder kernels, which vmap would call once a particle: off while a run maps.
+_fused = Held()
+_SWITCH = nn.Module()
 
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Without torch's fused encoder kernels, which vmap would call once a particle."""
-    switch = torch.backends.mha
-    found = switch.get_fastpath_enabled()
-    switch.set_fastpath_enabled(False)
+    _fused.take(_SWITCH, _switch_off)
     try:
         yield
     finally:
-        switch.set_fastpath_enabled(found)
+        _fused.leave(_SWITCH)
+
+
+def _switch_off(_: nn.Module) -> Restore:
+    found = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    return lambda: torch.backends.mha.set_fastpath_enabled(found)
 
 
 def unmapped(x: Tensor) -> tuple[Tensor, int | None]:
@@ -78,43 +87,3 @@ class _Look(torch.autograd.Function):
     ) -> tuple[Tensor, None]:
         found.tensor, found.axis = x, in_dims[0]
         return x.new_empty(()), None
-
-
-def stacked(models: Sequence[nn.Module], name: str) -> dict[str, Tensor]:
-    """Parameters and buffers of all particles, copied side by side along a new first axis.
-
-    Raises:
-        ValueError: the particles are not of one architecture.
-    """
-    first = dict(_described(models[0]))
-    for number, model in enumerate(models[1:], start=1):
-        other = dict(_described(model))
-        if other != first:
-            differing = next(k for k in {**first, **other} if first.get(k) != other.get(k))
-            raise ValueError(
-                f'model "{name}": particle {number} differs from particle 0 in "{differing}", and '
-                "vmap=True needs particles of one architecture; leave it out to run them one by one"
-            )
-    states = [_state(model) for model in models]
-    return {key: torch.stack([s[key].detach() for s in states]) for key in states[0]}
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
-
-
-def _described(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """All that must be the same in particles: kinds, settings and shapes, by dotted name."""
-    for path, module in model.named_modules():
-        yield path or "(output)", type(module)
-        for key, value in vars(module).items():
-            if key not in _ASIDE and _is_simple(value):
-                yield f"{path}.{key}".lstrip("."), value
-    for key, tensor in _state(model).items():
-        yield key, (tensor.shape, tensor.dtype, tensor.device)
-
-
-def _is_simple(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return all(_is_simple(v) for v in value)
-    return isinstance(value, _SIMPLE)

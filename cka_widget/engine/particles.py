@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from cka_widget.engine.architecture import stacked
 from cka_widget.engine.batches import Forward, run_model
+from cka_widget.engine.binding import Binding
 from cka_widget.engine.layers import unwrap
-from cka_widget.engine.mapped import map_particles, stacked
+from cka_widget.engine.mapped import map_particles
 
 
 @dataclass(frozen=True)
@@ -82,52 +83,40 @@ class Pass:
     model: str
     particle: int
     root: nn.Module  # whose modules are hooked
-    state: Mapping[str, Tensor] | None = None  # of a stacked particle
-    names: Mapping[str, str] = field(default_factory=dict)  # each tensor of root -> its in state
+    state: dict[str, Tensor] | None = None  # of a stacked particle
     particle_axis: int | None = None
     mapped: int | None = None  # how many particles `state` has, all run at once
+    binding: Binding | None = None  # of `state`, to `root`
 
     def __call__(self, batch: Any, forward: Forward | None) -> None:
         """Run the model on a batch."""
-
-        def bound(state: Mapping[str, Tensor]) -> None:
-            own = {name: state[given] for name, given in self.names.items()}
-            run_model(_Bound(self.root, own), batch, forward)
-
-        if self.state is None:
+        binding, state = self.binding, self.state
+        if state is None or binding is None:
             run_model(self.root, batch, forward)
-        elif self.mapped is None:
-            bound(self.state)
-        else:
-            map_particles(bound, dict(self.state))
+            return
+
+        def bound(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            binding.bind(own)
+            run_model(self.root, batch, forward)
+            return binding.changed(own)
+
+        state.update(bound(state) if self.mapped is None else map_particles(bound, state))
 
 
-class _Bound(nn.Module):
-    """A base module called with one particle's parameters."""
+def bound(passes: dict[str, list[Pass]]) -> dict[str, list[Pass]]:
+    """The passes ready to run: those that share a module have a copy of it to themselves.
 
-    def __init__(self, base: nn.Module, state: dict[str, Tensor]) -> None:
-        super().__init__()
-        self._call = (base, state)  # in a tuple: not a child, so its flags stay its own
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        base, state = self._call
-        # Ties are in `names`: where torch ties them, a module with two names keeps the state.
-        return functional_call(base, state, args, kwargs, tie_weights=False)
+    Raises:
+        ValueError: a model cannot be copied.
+    """
+    return {name: _bound(name, runs) for name, runs in passes.items()}
 
 
-def _names(base: nn.Module, given: Collection[str]) -> dict[str, str]:
-    """Every parameter and buffer of the base, once a module -> which of the given names it has."""
-    known: dict[Tensor, str] = {}
-    for named in (base.named_parameters, base.named_buffers):
-        for name, tensor in named(remove_duplicate=False):
-            if name in given:
-                known.setdefault(tensor, name)
-    return {
-        f"{path}.{name}" if path else name: known[tensor]
-        for path, module in base.named_modules()
-        for part in (module.named_parameters, module.named_buffers)
-        for name, tensor in part(recurse=False, remove_duplicate=False)
-    }
+def _bound(name: str, runs: list[Pass]) -> list[Pass]:
+    if runs[0].state is None:
+        return runs
+    binding = Binding(runs[0].root, name, runs[0].state)
+    return [replace(run, root=binding.root, binding=binding) for run in runs]
 
 
 def as_passes(
@@ -165,10 +154,9 @@ def as_passes(
 def _passes(name: str, model: Any, axis: int | None, vmap: bool) -> list[Pass]:
     if isinstance(model, StackedParticles):
         root = unwrap(model.base, name)
-        names = _names(root, model.all())
         if vmap:
-            return [Pass(name, 0, root, model.all(), names, mapped=len(model))]
-        return [Pass(name, p, root, model.state(p), names) for p in range(len(model))]
+            return [Pass(name, 0, root, model.all(), mapped=len(model))]
+        return [Pass(name, p, root, model.state(p)) for p in range(len(model))]
     if isinstance(model, (nn.ModuleList, Sequence)) and not isinstance(model, (str, nn.Sequential)):
         if not len(model):
             raise ValueError(f'model "{name}" is an empty list: an ensemble needs particles')
@@ -176,7 +164,7 @@ def _passes(name: str, model: Any, axis: int | None, vmap: bool) -> list[Pass]:
             raise ValueError(f'model "{name}": particle_axis is for one module, not for a list')
         particles = [unwrap(m, f"{name} #{p}") for p, m in enumerate(model)]
         if vmap:
-            root, state = particles[0], stacked(particles, name)
-            return [Pass(name, 0, root, state, _names(root, state), mapped=len(particles))]
+            state = stacked(particles, name)
+            return [Pass(name, 0, particles[0], state, mapped=len(particles))]
         return [Pass(name, p, root) for p, root in enumerate(particles)]
     return [Pass(name, 0, unwrap(model, name), particle_axis=axis)]

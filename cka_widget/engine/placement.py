@@ -42,7 +42,7 @@ class Placement:
         self._passes = list(passes)
         self._device = device
         self._roots = {id(p.root): p for p in self._passes}
-        self._states: dict[int, Mapping[str, Tensor]] = {}  # of stacked particles, on the device
+        self._states: dict[int, dict[str, Tensor]] = {}  # of stacked particles, on the device
         self._cleanup = ExitStack()
         self.one_at_a_time = False
 

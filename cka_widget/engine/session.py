@@ -24,7 +24,7 @@ from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import held
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
-from cka_widget.engine.particles import Pass, as_passes
+from cka_widget.engine.particles import Pass, as_passes, bound
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.prefetch import Loaded
 from cka_widget.engine.result import CKAResult
@@ -50,7 +50,7 @@ class Session:
         particle_axis: int | Mapping[str, int | None] | None,
         vmap: bool,
     ) -> None:
-        passes = as_passes(models, particle_axis, vmap)
+        passes = bound(as_passes(models, particle_axis, vmap))
         self.models = list(passes)
         self.device = pick_device(device)
         self.batches = 0

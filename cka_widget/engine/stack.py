@@ -137,13 +137,13 @@ class GramStack:
         out = self._buffer[rows[0] : rows[-1] + 1].view(-1, m, m)
         x = features.reshape(len(rows), blocks, m, -1).flatten(0, 1)
         with accelerator.uncast(self.device), self._chosen:
-            self._form(states[0], x, [(slice(None), out)])
+            self._form(states[0], x, [(slice(None), out)], len(rows))
 
     def _decides(self, state: _Row) -> bool:
         """May the row's Gram be looked at now?"""
         return not (state.seen or (self._queued and state.tried))
 
-    def _form(self, state: _Row, x: Tensor, slots: Slots) -> float | None:
+    def _form(self, state: _Row, x: Tensor, slots: Slots, rows: int = 1) -> float | None:
         """Write the Grams; their rho, where it was looked at."""
         if not (state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64):
             x = x if x.dtype is self.dtype else x.to(self.dtype)
@@ -154,7 +154,8 @@ class GramStack:
             if not rho > self._centre_above:
                 return rho
             state.centre_features = True
-        gram.centred_gram_(slots, x, state.alpha, rounded=self.precision == "medium")
+        rounded = self.precision == "medium"
+        gram.centred_gram_(slots, x, state.alpha, rounded=rounded, rows=rows)
         return None
 
     def copy(self, row: int, source: int) -> None:

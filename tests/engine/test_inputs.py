@@ -409,3 +409,21 @@ def test_loaders_that_shuffle_apart_are_in_the_warnings() -> None:
     }
     result = run({"a": zoo.mlp(0), "b": zoo.mlp(1)}, loaders)
     assert any("random orders of their own" in sentence for sentence in result.warnings)
+
+
+def test_models_that_need_gradients_in_their_forward_pass() -> None:
+    class Force(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.energy = nn.Linear(8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.enable_grad():
+                x = x.detach().requires_grad_()
+                energy = torch.tanh(self.energy(x)).sum()
+                (force,) = torch.autograd.grad(energy, x)
+            return force
+
+    models = {str(seed): zoo.seeded(Force, seed=seed) for seed in range(2)}
+    batches = zoo.vectors()
+    assert largest_error(run(models, batches), reference_compare(models, batches)) <= TOLERANCE

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +17,10 @@ from checks import TOLERANCE, largest_error, run
 from oracles import reference_compare
 from torch import Tensor, nn
 from torch.func import stack_module_state
+from torch.nn.functional import leaky_relu
 
 from cka_widget.engine import accelerator, gram, symmetric
+from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.particles import StackedParticles
 from cka_widget.engine.result import CKAResult
@@ -22,13 +29,82 @@ from cka_widget.engine.result import CKAResult
 class Chosen(nn.Module):
     """What a forward pass computes hangs on an attribute."""
 
-    def __init__(self, activation: Any = torch.relu, pools: int = 2) -> None:
+    def __init__(self, activation: Any = torch.relu, pools: Any = 2) -> None:
         super().__init__()
         self.lin = nn.Linear(8, 6)
         self.activation, self.pools = activation, pools
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.lin(x))
+
+
+class Counted(nn.Module):
+    """Notes in one list for all particles how many samples it ran on."""
+
+    def __init__(self, seen: list[int], seed: int) -> None:
+        super().__init__()
+        self.inner = zoo.mlp(seed)
+        self.note = seen.append
+
+    def __deepcopy__(self, memo: Any) -> Counted:
+        made = Counted.__new__(Counted)
+        nn.Module.__init__(made)
+        made.inner, made.note = copy.deepcopy(self.inner, memo), self.note
+        return made
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.note(len(x))
+        return self.inner(x)
+
+
+class Keeps(nn.Module):
+    """Builds a mask on its first batch, counts its calls, and keeps what it computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin, self.head = nn.Linear(8, 6), nn.Linear(6, 4)
+        self.mask: Tensor | None = None
+        self.last: Tensor | None = None
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = torch.relu(self.lin(x))
+        if self.mask is None:
+            self.mask = self.last.new_ones(6).cumsum(0)
+        self.calls += 1
+        return self.head(self.last * self.mask)
+
+
+class Steps(nn.Module):
+    """Gives its buffer a new value in every pass."""
+
+    k: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(8, 6)
+        self.register_buffer("k", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.sin(self.lin(x) * (1 + 3 * self.k))
+        self.k = self.k + 1
+        return y
+
+
+class Tied(nn.Module):
+    def __init__(self, tie: bool) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+        if tie:
+            self.b.weight = self.a.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(torch.relu(self.a(x)))
+
+
+def normed() -> nn.Module:
+    norm = torch.nn.utils.parametrizations.weight_norm
+    return nn.Sequential(norm(nn.Linear(8, 6)), nn.ReLU(), norm(nn.Linear(6, 4)))
 
 
 class BeforeAnyParameter(nn.Module):
@@ -41,6 +117,16 @@ class BeforeAnyParameter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.lin(self.scale(x))
+
+
+def hooked(model: Chosen) -> Chosen:
+    model.lin.register_forward_hook(lambda module, args, out: torch.sin(out))
+    return model
+
+
+def other_forward(model: Chosen) -> Chosen:
+    model.forward = MethodType(lambda self, x: self.lin(x) ** 2, model)  # type: ignore[method-assign]
+    return model
 
 
 def particles(build: Any, *args: Any, count: int = 3) -> list[nn.Module]:
@@ -90,6 +176,13 @@ ENSEMBLES: dict[str, tuple[list[nn.Module], list[Any], dict[str, Any]]] = {
         {"reduce": "cls"},
     ),
     "no parameter yet": (particles(BeforeAnyParameter), zoo.vectors(), {}),
+    "keeps": (particles(Keeps), zoo.vectors(), {}),
+    "weight norm": (particles(normed), zoo.vectors(), {}),
+    "own part": (
+        particles(Tied, False),
+        zoo.vectors(),
+        {"forward": lambda model, batch: model.a(batch)},
+    ),
     "frozen child": (particles(zoo.FrozenChild), zoo.vectors(), {}),
 }
 
@@ -107,7 +200,7 @@ ENSEMBLES: dict[str, tuple[list[nn.Module], list[Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", ENSEMBLES)
 def test_the_scores_are_those_of_particles_one_by_one(case: str, options: dict[str, Any]) -> None:
     models, batches, own = ENSEMBLES[case]
-    one_by_one = run({"e": models}, batches, **options, **own)
+    one_by_one = run({"e": copy.deepcopy(models)}, batches, **options, **own)
     # bfloat16 rounds differences of the last digit up or down.
     tolerance = 2e-3 if options.get("precision") == "medium" else 2e-5
     same(run({"e": models}, batches, vmap=True, **options, **own), one_by_one, tolerance)
@@ -134,7 +227,8 @@ def test_stacked_particles() -> None:
 
 
 def test_a_batch_is_one_call_and_a_layer_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    models = [zoo.Counting(zoo.mlp(seed)) for seed in range(4)]
+    ran: list[int] = []
+    models = [Counted(ran, seed) for seed in range(4)]
     batches = zoo.vectors(64, batch=16)
     formed: list[int] = []
     whole = gram.linear_gram_
@@ -142,8 +236,7 @@ def test_a_batch_is_one_call_and_a_layer_one_product(monkeypatch: pytest.MonkeyP
         gram, "linear_gram_", lambda *args: formed.append(len(args[0][0][1])) or whole(*args)
     )
     result = run({"e": models}, batches, vmap=True)
-    assert models[0].sizes == [16] * 4
-    assert not any(m.sizes for m in models[1:])
+    assert ran == [16] * 4
     rows = len(result.layers("e"))
     first, later = formed[: 4 * rows], formed[4 * rows :]
     assert first == [1] * 4 * rows, "in the first batch every row finds its own scale"
@@ -187,14 +280,97 @@ def test_what_forward_makes_of_a_batch_is_seen_by_every_particle() -> None:
         (Chosen(torch.tanh), "activation"),
         (Chosen(pools=3), "pools"),
         (Chosen().double(), "lin.weight"),
+        (Chosen(pools={"act": ["relu", 3]}), "pools"),
+        (Chosen(pools=torch.ones(2)), "pools"),
+        (Chosen(partial(leaky_relu, negative_slope=0.3)), "activation"),
+        (Chosen(lambda x: x - 1), "activation"),
+        (hooked(Chosen()), "lin._forward_hooks"),
+        (other_forward(Chosen()), "forward"),
     ],
-    ids=["kind", "function", "setting", "precision"],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_particles_of_several_architectures(other: nn.Module, where: str) -> None:
     with pytest.raises(ValueError, match=r'model "e": particle 1 differs from particle 0') as error:
         run({"e": [Chosen(), other]}, zoo.vectors(), vmap=True)
     assert f'"{where}"' in str(error.value)
     assert "leave it out" in str(error.value)
+
+
+def test_settings_that_are_equal_are_the_same() -> None:
+    """Objects and functions of each particle's own, as constructors make them."""
+
+    def made(seed: int) -> Chosen:
+        model: Chosen = zoo.seeded(Chosen, seed=seed)
+        slope = 0.3
+        model.activation = lambda x: leaky_relu(x, slope)
+        model.pools = SimpleNamespace(sizes=[1, 2], act="relu", scale=torch.ones(2))
+        return model
+
+    models, batches = [made(seed) for seed in range(3)], zoo.vectors()
+    same(run({"e": models}, batches, vmap=True), run({"e": models}, batches))
+
+
+def test_buffers_go_on_with_what_a_pass_gave_them() -> None:
+    batches = zoo.vectors(64, batch=16)
+    mapped = run({"e": particles(Steps)}, batches, vmap=True)
+    same(mapped, run({"e": particles(Steps)}, batches))
+    stacked = StackedParticles(Steps(), *stack_module_state(particles(Steps)))
+    same(run({"e": stacked}, batches), mapped)
+
+
+@pytest.mark.parametrize("vmap", [False, True])
+def test_a_tied_base_may_be_given_both_its_names(vmap: bool) -> None:
+    free, batches = particles(Tied, False), zoo.vectors()
+    stacked = StackedParticles(Tied(True), *stack_module_state(free))
+    same(run({"e": stacked}, batches, vmap=vmap), run({"e": free}, batches))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("build", [Keeps, normed, Steps])
+def test_models_may_run_while_and_after_they_are_compared(build: Any) -> None:
+    models, batches = particles(build), zoo.vectors(64, batch=16)
+    before, fused = zoo.state_of(models[0]), torch.backends.mha.get_fastpath_enabled()
+    expected = run({"e": particles(build)}, batches)
+    runs = [iter_compare({"e": models}, batches, vmap=True) for _ in range(2)]
+    for step in runs:
+        next(step)
+    with torch.no_grad():
+        copy.deepcopy(models[0])(batches[0])
+    ends = [list(step)[-1].result for step in runs]
+    assert torch.backends.mha.get_fastpath_enabled() is fused
+    zoo.assert_same_state(before, models[0])
+    for end in ends:
+        same(end, expected)
+    models[0](batches[0])
+
+
+def test_runs_in_several_threads_do_not_meet() -> None:
+    models, batches = particles(Tied, False), zoo.vectors(640, batch=16)
+    expected = run({"e": models}, batches)
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(run, {"e": models}, batches, vmap=True) for _ in range(3)]
+        with torch.no_grad():
+            while not all(r.done() for r in runs):
+                models[0](batches[0])
+    for found in runs:
+        same(found.result(), expected)
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_particles_without_parameters() -> None:
+    with pytest.raises(ValueError, match=r'"e" has no parameters .* leave it out'):
+        run({"e": [nn.Tanh(), nn.Tanh()]}, zoo.vectors(), vmap=True)
+
+
+def test_a_model_that_cannot_be_copied() -> None:
+    models = particles(Tied, False, count=2)
+    for model in models:
+        model.lock = threading.Lock()
+    with pytest.raises(ValueError, match='model "e"'):
+        run({"e": models}, zoo.vectors(), vmap=True)
+    one = [models[0], models[0]]
+    with pytest.raises(ValueError, match=r'"e" cannot be copied \(TypeError'):
+        run({"e": one}, zoo.vectors(), vmap=True)
 
 
 def test_what_vmap_cannot_map() -> None:

@@ -331,3 +331,20 @@ def test_no_layer_with_rows_is_told(options: dict[str, Any]) -> None:
 
     with pytest.raises(CompareError, match="no layer gives a row of features for each sample: its"):
         run({"a": nn.Sequential(Total())}, zoo.vectors(), **options)
+
+
+@pytest.mark.parametrize("block", [4, 8, 32])
+def test_a_layer_is_constant_as_a_whole_or_not_at_all(block: int) -> None:
+    """Not in those blocks that happen to vary least: beside a constant feature of 1e6."""
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain, self.beside = nn.Identity(), nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.plain(x * 1)
+            return self.beside(torch.cat([x * 0.175, torch.full((len(x), 1), 1e6)], 1))
+
+    found = run({"a": Beside()}, zoo.vectors(512, d=16, batch=64), hsic_batch_size=block)
+    assert found.matrix("a", "a").loc["plain", "beside"] == pytest.approx(1.0, abs=1e-3)
