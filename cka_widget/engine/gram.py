@@ -70,7 +70,7 @@ def _in_blocks(x: Tensor, samples: slice, out: Tensor) -> Tensor:
 
 
 def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> tuple[Tensor, Tensor]:
-    """Returns every block's energy of the mean, sum_j mean_j^2, and mean of K's diagonal."""
+    """Returns every block's energy of the mean, sum_j mean_j^2, and the variance, alpha times."""
     blocks, m, d = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
     # On an accelerator launches cost more than traffic: slabs of 64 MB there.
@@ -89,7 +89,7 @@ def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> tup
         centred = torch.sub(slab, mean, out=scratch[: slab.numel()].view_as(slab))
         centred = centred if rounded else centred.to(out.dtype)
         accelerator.product_(out, centred, beta=float(start > 0), alpha=alpha)
-    return energy, out.diagonal(dim1=-2, dim2=-1).mean(-1)
+    return energy, out.diagonal(dim1=-2, dim2=-1).sum(-1) / max(m - 1, 1)
 
 
 def magnitude(slots: Slots) -> Tensor:
