@@ -62,3 +62,16 @@ def check(models: Any, batches: list[Any], *, tolerance: float = TOLERANCE, **op
     assert_complete(result, reference)
     assert largest_error(result, reference) <= tolerance
     return result
+
+
+def same(found: CKAResult, expected: CKAResult, tolerance: float = 2e-6) -> None:
+    """Labels, aliases, reasons, and every pair of particles."""
+    assert found.models == expected.models
+    for name in expected.models:
+        assert found.layers(name) == expected.layers(name)
+        assert found.n_particles(name) == expected.n_particles(name)
+    one, other = found.to_frame(), expected.to_frame()
+    keys = [key for key in other.columns if key not in ("cka", "stderr")]
+    assert one[keys].equals(other[keys])
+    np.testing.assert_allclose(one["cka"], other["cka"], atol=tolerance, equal_nan=True)
+    np.testing.assert_allclose(one["stderr"], other["stderr"], atol=tolerance, equal_nan=True)

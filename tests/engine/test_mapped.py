@@ -3,130 +3,19 @@
 from __future__ import annotations
 
 import copy
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from types import MethodType, SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import zoo
-from checks import TOLERANCE, largest_error, run
+from checks import TOLERANCE, largest_error, run, same
 from oracles import reference_compare
 from torch import Tensor, nn
 from torch.func import stack_module_state
-from torch.nn.functional import leaky_relu
 
 from cka_widget.engine import accelerator, gram, symmetric
-from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.particles import StackedParticles
-from cka_widget.engine.result import CKAResult
-
-
-class Chosen(nn.Module):
-    """What a forward pass computes hangs on an attribute."""
-
-    def __init__(self, activation: Any = torch.relu, pools: Any = 2) -> None:
-        super().__init__()
-        self.lin = nn.Linear(8, 6)
-        self.activation, self.pools = activation, pools
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.lin(x))
-
-
-class Counted(nn.Module):
-    """Notes in one list for all particles how many samples it ran on."""
-
-    def __init__(self, seen: list[int], seed: int) -> None:
-        super().__init__()
-        self.inner = zoo.mlp(seed)
-        self.note = seen.append
-
-    def __deepcopy__(self, memo: Any) -> Counted:
-        made = Counted.__new__(Counted)
-        nn.Module.__init__(made)
-        made.inner, made.note = copy.deepcopy(self.inner, memo), self.note
-        return made
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.note(len(x))
-        return self.inner(x)
-
-
-class Keeps(nn.Module):
-    """Builds a mask on its first batch, counts its calls, and keeps what it computed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin, self.head = nn.Linear(8, 6), nn.Linear(6, 4)
-        self.mask: Tensor | None = None
-        self.last: Tensor | None = None
-        self.calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.last = torch.relu(self.lin(x))
-        if self.mask is None:
-            self.mask = self.last.new_ones(6).cumsum(0)
-        self.calls += 1
-        return self.head(self.last * self.mask)
-
-
-class Steps(nn.Module):
-    """Gives its buffer a new value in every pass."""
-
-    k: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin = nn.Linear(8, 6)
-        self.register_buffer("k", torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.sin(self.lin(x) * (1 + 3 * self.k))
-        self.k = self.k + 1
-        return y
-
-
-class Tied(nn.Module):
-    def __init__(self, tie: bool) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
-        if tie:
-            self.b.weight = self.a.weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.b(torch.relu(self.a(x)))
-
-
-def normed() -> nn.Module:
-    norm = torch.nn.utils.parametrizations.weight_norm
-    return nn.Sequential(norm(nn.Linear(8, 6)), nn.ReLU(), norm(nn.Linear(6, 4)))
-
-
-class BeforeAnyParameter(nn.Module):
-    """Its first output is the same in all particles."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Tanh()
-        self.lin = nn.Linear(8, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin(self.scale(x))
-
-
-def hooked(model: Chosen) -> Chosen:
-    model.lin.register_forward_hook(lambda module, args, out: torch.sin(out))
-    return model
-
-
-def other_forward(model: Chosen) -> Chosen:
-    model.forward = MethodType(lambda self, x: self.lin(x) ** 2, model)  # type: ignore[method-assign]
-    return model
 
 
 def particles(build: Any, *args: Any, count: int = 3) -> list[nn.Module]:
@@ -139,19 +28,6 @@ def convolutional() -> nn.Module:
         *(nn.Conv2d(6, 4, 3, stride=2), nn.BatchNorm2d(4), nn.ReLU(inplace=True)),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)),
     )
-
-
-def same(found: CKAResult, expected: CKAResult, tolerance: float = 2e-6) -> None:
-    """Labels, aliases, reasons, and every pair of particles."""
-    assert found.models == expected.models
-    for name in expected.models:
-        assert found.layers(name) == expected.layers(name)
-        assert found.n_particles(name) == expected.n_particles(name)
-    one, other = found.to_frame(), expected.to_frame()
-    keys = [key for key in other.columns if key not in ("cka", "stderr")]
-    assert one[keys].equals(other[keys])
-    np.testing.assert_allclose(one["cka"], other["cka"], atol=tolerance, equal_nan=True)
-    np.testing.assert_allclose(one["stderr"], other["stderr"], atol=tolerance, equal_nan=True)
 
 
 ENSEMBLES: dict[str, tuple[list[nn.Module], list[Any], dict[str, Any]]] = {
@@ -175,11 +51,11 @@ ENSEMBLES: dict[str, tuple[list[nn.Module], list[Any], dict[str, Any]]] = {
         list(torch.randn(48, 5, 8).split(16)),
         {"reduce": "cls"},
     ),
-    "no parameter yet": (particles(BeforeAnyParameter), zoo.vectors(), {}),
-    "keeps": (particles(Keeps), zoo.vectors(), {}),
-    "weight norm": (particles(normed), zoo.vectors(), {}),
+    "no parameter yet": (particles(zoo.BeforeAnyParameter), zoo.vectors(), {}),
+    "keeps": (particles(zoo.Keeps), zoo.vectors(), {}),
+    "weight norm": (particles(zoo.weight_normed), zoo.vectors(), {}),
     "own part": (
-        particles(Tied, False),
+        particles(zoo.Tied, False),
         zoo.vectors(),
         {"forward": lambda model, batch: model.a(batch)},
     ),
@@ -228,7 +104,7 @@ def test_stacked_particles() -> None:
 
 def test_a_batch_is_one_call_and_a_layer_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
-    models = [Counted(ran, seed) for seed in range(4)]
+    models = [zoo.Counted(ran, seed) for seed in range(4)]
     batches = zoo.vectors(64, batch=16)
     formed: list[int] = []
     whole = gram.linear_gram_
@@ -273,104 +149,9 @@ def test_what_forward_makes_of_a_batch_is_seen_by_every_particle() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("other", "where"),
-    [
-        (zoo.mlp(0), "(output)"),
-        (Chosen(torch.tanh), "activation"),
-        (Chosen(pools=3), "pools"),
-        (Chosen().double(), "lin.weight"),
-        (Chosen(pools={"act": ["relu", 3]}), "pools"),
-        (Chosen(pools=torch.ones(2)), "pools"),
-        (Chosen(partial(leaky_relu, negative_slope=0.3)), "activation"),
-        (Chosen(lambda x: x - 1), "activation"),
-        (hooked(Chosen()), "lin._forward_hooks"),
-        (other_forward(Chosen()), "forward"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
-)
-def test_particles_of_several_architectures(other: nn.Module, where: str) -> None:
-    with pytest.raises(ValueError, match=r'model "e": particle 1 differs from particle 0') as error:
-        run({"e": [Chosen(), other]}, zoo.vectors(), vmap=True)
-    assert f'"{where}"' in str(error.value)
-    assert "leave it out" in str(error.value)
-
-
-def test_settings_that_are_equal_are_the_same() -> None:
-    """Objects and functions of each particle's own, as constructors make them."""
-
-    def made(seed: int) -> Chosen:
-        model: Chosen = zoo.seeded(Chosen, seed=seed)
-        slope = 0.3
-        model.activation = lambda x: leaky_relu(x, slope)
-        model.pools = SimpleNamespace(sizes=[1, 2], act="relu", scale=torch.ones(2))
-        return model
-
-    models, batches = [made(seed) for seed in range(3)], zoo.vectors()
-    same(run({"e": models}, batches, vmap=True), run({"e": models}, batches))
-
-
-def test_buffers_go_on_with_what_a_pass_gave_them() -> None:
-    batches = zoo.vectors(64, batch=16)
-    mapped = run({"e": particles(Steps)}, batches, vmap=True)
-    same(mapped, run({"e": particles(Steps)}, batches))
-    stacked = StackedParticles(Steps(), *stack_module_state(particles(Steps)))
-    same(run({"e": stacked}, batches), mapped)
-
-
-@pytest.mark.parametrize("vmap", [False, True])
-def test_a_tied_base_may_be_given_both_its_names(vmap: bool) -> None:
-    free, batches = particles(Tied, False), zoo.vectors()
-    stacked = StackedParticles(Tied(True), *stack_module_state(free))
-    same(run({"e": stacked}, batches, vmap=vmap), run({"e": free}, batches))
-
-
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
-@pytest.mark.parametrize("build", [Keeps, normed, Steps])
-def test_models_may_run_while_and_after_they_are_compared(build: Any) -> None:
-    models, batches = particles(build), zoo.vectors(64, batch=16)
-    before, fused = zoo.state_of(models[0]), torch.backends.mha.get_fastpath_enabled()
-    expected = run({"e": particles(build)}, batches)
-    runs = [iter_compare({"e": models}, batches, vmap=True) for _ in range(2)]
-    for step in runs:
-        next(step)
-    with torch.no_grad():
-        copy.deepcopy(models[0])(batches[0])
-    ends = [list(step)[-1].result for step in runs]
-    assert torch.backends.mha.get_fastpath_enabled() is fused
-    zoo.assert_same_state(before, models[0])
-    for end in ends:
-        same(end, expected)
-    models[0](batches[0])
-
-
-def test_runs_in_several_threads_do_not_meet() -> None:
-    models, batches = particles(Tied, False), zoo.vectors(640, batch=16)
-    expected = run({"e": models}, batches)
-    with ThreadPoolExecutor(3) as pool:
-        runs = [pool.submit(run, {"e": models}, batches, vmap=True) for _ in range(3)]
-        with torch.no_grad():
-            while not all(r.done() for r in runs):
-                models[0](batches[0])
-    for found in runs:
-        same(found.result(), expected)
-    assert torch.backends.mha.get_fastpath_enabled()
-
-
 def test_particles_without_parameters() -> None:
     with pytest.raises(ValueError, match=r'"e" has no parameters .* leave it out'):
         run({"e": [nn.Tanh(), nn.Tanh()]}, zoo.vectors(), vmap=True)
-
-
-def test_a_model_that_cannot_be_copied() -> None:
-    models = particles(Tied, False, count=2)
-    for model in models:
-        model.lock = threading.Lock()
-    with pytest.raises(ValueError, match='model "e"'):
-        run({"e": models}, zoo.vectors(), vmap=True)
-    one = [models[0], models[0]]
-    with pytest.raises(ValueError, match=r'"e" cannot be copied \(TypeError'):
-        run({"e": one}, zoo.vectors(), vmap=True)
 
 
 def test_what_vmap_cannot_map() -> None:

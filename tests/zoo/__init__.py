@@ -25,6 +25,15 @@ from zoo.outputs import (
     Text,
     TupleOut,
 )
+from zoo.particles import (
+    BeforeAnyParameter,
+    Chosen,
+    Counted,
+    Keeps,
+    Steps,
+    Tied,
+    weight_normed,
+)
 from zoo.residual import BasicBlock, Bottleneck, ResNet, ResNet50, resnet18, resnet34
 from zoo.sequences import (
     Attention,
@@ -54,9 +63,12 @@ __all__ = [
     "Attention",
     "Backwards",
     "BasicBlock",
+    "BeforeAnyParameter",
     "Bottleneck",
     "Branches",
     "CalledTwice",
+    "Chosen",
+    "Counted",
     "Counting",
     "CountingLoader",
     "DataDependent",
@@ -67,6 +79,7 @@ __all__ = [
     "FrozenChild",
     "Fuse",
     "InPlaceChain",
+    "Keeps",
     "Layouts",
     "MakesNaN",
     "MaskedEncoder",
@@ -87,7 +100,9 @@ __all__ = [
     "Returns",
     "SharedModule",
     "Shifted",
+    "Steps",
     "Text",
+    "Tied",
     "TimeFirst",
     "TokenClassifier",
     "TupleOut",
@@ -104,4 +119,5 @@ __all__ = [
     "token_batches",
     "tokens",
     "vectors",
+    "weight_normed",
 ]
