@@ -80,10 +80,7 @@ def uncast(device: torch.device) -> AbstractContextManager[Any]:
     # Asked first: entering a context costs more than a small Gram.
     if _asks_autocast(device.type)():
         return torch.autocast(device.type, enabled=False)
-    return _AS_IT_IS
-
-
-_AS_IT_IS = nullcontext()
+    return nullcontext()
 
 
 @functools.cache

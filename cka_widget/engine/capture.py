@@ -43,9 +43,6 @@ class Entry:
         return outer[-1] if outer else (self.name, self.call)
 
 
-_AS_IT_IS = nullcontext()
-
-
 class Capture:
     """The outputs of one forward pass: found on the first batch, refilled on all later ones."""
 
@@ -107,7 +104,7 @@ class Capture:
             if self._thread != threading.get_ident():
                 return
             # Models that need gradients switch them on for themselves.
-            with torch.no_grad() if torch.is_grad_enabled() else _AS_IT_IS:
+            with torch.no_grad() if torch.is_grad_enabled() else nullcontext():
                 self._take(name, module, output)
 
         return hook

@@ -11,28 +11,23 @@ import pytest
 import torch
 import zoo
 from checks import run, same
-from torch import nn
 from torch.func import stack_module_state
 
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.particles import StackedParticles
 
 
-def particles(build: Any, *args: Any, count: int = 3) -> list[nn.Module]:
-    return [zoo.seeded(build, *args, seed=seed) for seed in range(count)]
-
-
 def test_buffers_go_on_with_what_a_pass_gave_them() -> None:
     batches = zoo.vectors(64, batch=16)
-    mapped = run({"e": particles(zoo.Steps)}, batches, vmap=True)
-    same(mapped, run({"e": particles(zoo.Steps)}, batches))
-    stacked = StackedParticles(zoo.Steps(), *stack_module_state(particles(zoo.Steps)))
+    mapped = run({"e": zoo.ensemble(zoo.Steps)}, batches, vmap=True)
+    same(mapped, run({"e": zoo.ensemble(zoo.Steps)}, batches))
+    stacked = StackedParticles(zoo.Steps(), *stack_module_state(zoo.ensemble(zoo.Steps)))
     same(run({"e": stacked}, batches), mapped)
 
 
 @pytest.mark.parametrize("vmap", [False, True])
 def test_a_tied_base_may_be_given_both_its_names(vmap: bool) -> None:
-    free, batches = particles(zoo.Tied, False), zoo.vectors()
+    free, batches = zoo.ensemble(zoo.Tied, False), zoo.vectors()
     stacked = StackedParticles(zoo.Tied(True), *stack_module_state(free))
     same(run({"e": stacked}, batches, vmap=vmap), run({"e": free}, batches))
 
@@ -40,9 +35,9 @@ def test_a_tied_base_may_be_given_both_its_names(vmap: bool) -> None:
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("build", [zoo.Keeps, zoo.weight_normed, zoo.Steps])
 def test_models_may_run_while_and_after_they_are_compared(build: Any) -> None:
-    models, batches = particles(build), zoo.vectors(64, batch=16)
+    models, batches = zoo.ensemble(build), zoo.vectors(64, batch=16)
     before, fused = zoo.state_of(models[0]), torch.backends.mha.get_fastpath_enabled()
-    expected = run({"e": particles(build)}, batches)
+    expected = run({"e": zoo.ensemble(build)}, batches)
     runs = [iter_compare({"e": models}, batches, vmap=True) for _ in range(2)]
     for step in runs:
         next(step)
@@ -57,7 +52,7 @@ def test_models_may_run_while_and_after_they_are_compared(build: Any) -> None:
 
 
 def test_runs_in_several_threads_do_not_meet() -> None:
-    models, batches = particles(zoo.Tied, False), zoo.vectors(640, batch=16)
+    models, batches = zoo.ensemble(zoo.Tied, False), zoo.vectors(640, batch=16)
     expected = run({"e": models}, batches)
     with ThreadPoolExecutor(3) as pool:
         runs = [pool.submit(run, {"e": models}, batches, vmap=True) for _ in range(3)]
@@ -70,7 +65,7 @@ def test_runs_in_several_threads_do_not_meet() -> None:
 
 
 def test_a_model_that_cannot_be_copied() -> None:
-    models = particles(zoo.Tied, False, count=2)
+    models = zoo.ensemble(zoo.Tied, False, count=2)
     for model in models:
         model.lock = threading.Lock()
     with pytest.raises(ValueError, match='model "e"'):

@@ -18,10 +18,6 @@ from cka_widget.engine.errors import CompareError
 from cka_widget.engine.particles import StackedParticles
 
 
-def particles(build: Any, *args: Any, count: int = 3) -> list[nn.Module]:
-    return [zoo.seeded(build, *args, seed=seed) for seed in range(count)]
-
-
 def convolutional() -> nn.Module:
     return nn.Sequential(
         *(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True)),
@@ -32,17 +28,17 @@ def convolutional() -> nn.Module:
 
 ENSEMBLES: dict[str, tuple[list[nn.Module], list[Any], dict[str, Any]]] = {
     "mlp": ([zoo.mlp(seed) for seed in range(3)], zoo.vectors(), {}),
-    "in place": (particles(zoo.InPlaceChain), zoo.vectors(), {}),
-    "convolutions": (particles(convolutional), zoo.images(), {}),
-    "residual": (particles(zoo.ResNet, (1, 1, 1, 1), 4, count=2), zoo.images(), {}),
-    "called twice": (particles(zoo.CalledTwice), zoo.vectors(), {}),
-    "shared module": (particles(zoo.SharedModule), zoo.vectors(), {}),
-    "nested": (particles(zoo.Nested), zoo.vectors(), {}),
-    "dead": (particles(zoo.Dead), zoo.vectors(), {}),
-    "mean of 1e4": (particles(zoo.Shifted, 1e4), zoo.vectors(), {}),
-    "tokens": (particles(zoo.TokenClassifier), zoo.token_batches(48, batch=16), {}),
+    "in place": (zoo.ensemble(zoo.InPlaceChain), zoo.vectors(), {}),
+    "convolutions": (zoo.ensemble(convolutional), zoo.images(), {}),
+    "residual": (zoo.ensemble(zoo.ResNet, (1, 1, 1, 1), 4, count=2), zoo.images(), {}),
+    "called twice": (zoo.ensemble(zoo.CalledTwice), zoo.vectors(), {}),
+    "shared module": (zoo.ensemble(zoo.SharedModule), zoo.vectors(), {}),
+    "nested": (zoo.ensemble(zoo.Nested), zoo.vectors(), {}),
+    "dead": (zoo.ensemble(zoo.Dead), zoo.vectors(), {}),
+    "mean of 1e4": (zoo.ensemble(zoo.Shifted, 1e4), zoo.vectors(), {}),
+    "tokens": (zoo.ensemble(zoo.TokenClassifier), zoo.token_batches(48, batch=16), {}),
     "masked mean": (
-        particles(zoo.TokenClassifier),
+        zoo.ensemble(zoo.TokenClassifier),
         zoo.token_batches(48, batch=16),
         {"reduce": "mean"},
     ),
@@ -51,15 +47,15 @@ ENSEMBLES: dict[str, tuple[list[nn.Module], list[Any], dict[str, Any]]] = {
         list(torch.randn(48, 5, 8).split(16)),
         {"reduce": "cls"},
     ),
-    "no parameter yet": (particles(zoo.BeforeAnyParameter), zoo.vectors(), {}),
-    "keeps": (particles(zoo.Keeps), zoo.vectors(), {}),
-    "weight norm": (particles(zoo.weight_normed), zoo.vectors(), {}),
+    "no parameter yet": (zoo.ensemble(zoo.BeforeAnyParameter), zoo.vectors(), {}),
+    "keeps": (zoo.ensemble(zoo.Keeps), zoo.vectors(), {}),
+    "weight norm": (zoo.ensemble(zoo.weight_normed), zoo.vectors(), {}),
     "own part": (
-        particles(zoo.Tied, False),
+        zoo.ensemble(zoo.Tied, False),
         zoo.vectors(),
         {"forward": lambda model, batch: model.a(batch)},
     ),
-    "frozen child": (particles(zoo.FrozenChild), zoo.vectors(), {}),
+    "frozen child": (zoo.ensemble(zoo.FrozenChild), zoo.vectors(), {}),
 }
 
 
@@ -86,8 +82,8 @@ def test_the_scores_are_those_of_particles_one_by_one(case: str, options: dict[s
 def test_against_the_oracle(queued: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accelerator, "accelerated", lambda device: queued)
     models: dict[str, Any] = {
-        "A": particles(convolutional),
-        "B": particles(convolutional, count=2),
+        "A": zoo.ensemble(convolutional),
+        "B": zoo.ensemble(convolutional, count=2),
         "single": zoo.seeded(convolutional, seed=9),
     }
     batches = zoo.images()
@@ -96,7 +92,7 @@ def test_against_the_oracle(queued: bool, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_stacked_particles() -> None:
-    models, batches = particles(convolutional), zoo.images()
+    models, batches = zoo.ensemble(convolutional), zoo.images()
     params, buffers = stack_module_state([m.eval() for m in models])
     stacked = StackedParticles(models[0], params, buffers)
     same(run({"e": stacked}, batches, vmap=True), run({"e": models}, batches))
@@ -138,7 +134,7 @@ def test_all_are_centred_where_one_needs_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_forward_makes_of_a_batch_is_seen_by_every_particle() -> None:
-    models, batches = particles(zoo.mlp), [(x, x.sum(1)) for x in zoo.vectors()]
+    models, batches = zoo.ensemble(zoo.mlp), [(x, x.sum(1)) for x in zoo.vectors()]
 
     def forward(model: nn.Module, batch: Any) -> Any:
         return model(batch[0] * 2)
@@ -159,7 +155,7 @@ def test_what_vmap_cannot_map() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(self.stem(x)[:, :8])
 
-    models = particles(Decides, count=2)
+    models = zoo.ensemble(Decides, count=2)
     before = [zoo.state_of(m) for m in models]
     with pytest.raises(CompareError, match=r"leave out vmap=True"):
         run({"e": models}, zoo.vectors(), vmap=True)
@@ -169,7 +165,7 @@ def test_what_vmap_cannot_map() -> None:
 
 
 def test_models_are_left_as_they_were_found() -> None:
-    models = particles(zoo.FrozenChild)
+    models = zoo.ensemble(zoo.FrozenChild)
     before = [zoo.state_of(m) for m in models]
     run({"e": models}, zoo.vectors(), vmap=True)
     for state, model in zip(before, models, strict=True):
@@ -179,7 +175,7 @@ def test_models_are_left_as_they_were_found() -> None:
 def test_the_explorer_takes_it() -> None:
     from cka_widget import CKAExplorer
 
-    models, batches = particles(zoo.mlp), zoo.vectors()
+    models, batches = zoo.ensemble(zoo.mlp), zoo.vectors()
     explorer = CKAExplorer({"e": models}, batches, vmap=True)
     explorer.run(block=True)
     same(explorer.result, run({"e": models}, batches, layers=explorer.result.layers("e")))

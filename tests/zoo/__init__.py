@@ -32,6 +32,7 @@ from zoo.particles import (
     Keeps,
     Steps,
     Tied,
+    ensemble,
     weight_normed,
 )
 from zoo.residual import BasicBlock, Bottleneck, ResNet, ResNet50, resnet18, resnet34
@@ -109,6 +110,7 @@ __all__ = [
     "WideFlat",
     "assert_same_state",
     "encoder",
+    "ensemble",
     "images",
     "masked_batches",
     "mlp",

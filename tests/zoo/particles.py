@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.calls import mlp
+from zoo.data import seeded
 
 
 class Chosen(nn.Module):
@@ -102,3 +103,8 @@ class BeforeAnyParameter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.lin(self.scale(x))
+
+
+def ensemble(build: Any, *args: Any, count: int = 3) -> list[nn.Module]:
+    """Particles that differ in their seed."""
+    return [seeded(build, *args, seed=seed) for seed in range(count)]
