@@ -122,7 +122,7 @@ def mask_of(batch: Any) -> Tensor | None:
 
 def map_tensors(
     data: Any,
-    function: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor], Any],
     column: Callable[[Any], Any] | None = None,
 ) -> Any:
     """The same nest, its types kept, with every tensor replaced, and lists by `column`."""

@@ -67,6 +67,7 @@ def iter_compare(
     stop_at_stderr: float | None = None,
     particle_axis: int | Mapping[str, int | None] | None = None,
     vmap: bool = False,
+    cuda_graph: bool = False,
 ) -> Generator[Snapshot, None, None]:
     """Compare models batch by batch: yields a `Snapshot` after each, and a last one when done.
 
@@ -95,6 +96,7 @@ def iter_compare(
         device=device,
         particle_axis=particle_axis,
         vmap=vmap,
+        cuda_graph=cuda_graph,
     )
     stream = Stream(loader, session.models, max_batches)
     session.provenance["seeds"] = stream.seeds()
@@ -185,6 +187,9 @@ def compare(
         vmap: run all particles of an ensemble as one call of `torch.vmap`, for many small ones of
             one architecture on a GPU. Their parameters are copied side by side, and activations of
             all stand at once. Decisions on data and recurrent layers cannot be mapped.
+        cuda_graph: record the passes of a batch once and replay them for the batches after it, of
+            the same shape, so that a GPU need not wait for Python. Models must do the same with
+            every batch and read no numbers; the run goes on without where it sees that they do.
         progress: show a progress bar.
         options: the above, by name.
 

@@ -27,6 +27,7 @@ from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.particles import Pass, as_passes, bound
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.prefetch import Loaded
+from cka_widget.engine.replay import Replay
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import MIN_BLOCKS
@@ -49,6 +50,7 @@ class Session:
         device: str | torch.device | None,
         particle_axis: int | Mapping[str, int | None] | None,
         vmap: bool,
+        cuda_graph: bool,
     ) -> None:
         passes = bound(as_passes(models, particle_axis, vmap))
         self.models = list(passes)
@@ -92,6 +94,7 @@ class Session:
         self._copies = Copies()
         self.notes: list[str] = []  # what the result is to say of the run
         self._cut: int | None = None  # samples that a batch was cut into, for want of memory
+        self._cuda_graph = cuda_graph
         self._cleanup = ExitStack()
         self._prepare()
 
@@ -107,6 +110,7 @@ class Session:
         self._captures = [
             (run, Capture(run, choice, self._stack, self._reduce)) for run, choice in self._passes
         ]
+        self._replay = Replay(self._stack, self.device)
 
     def _likely_rows(self) -> int:
         """As far as can be told before a pass: every chosen module once, of every particle."""
@@ -127,6 +131,7 @@ class Session:
             capture.attach()
 
     def _detach(self) -> None:
+        self._replay.forget()
         for _, capture in self._captures:
             capture.detach()
 
@@ -210,8 +215,10 @@ class Session:
             return  # it adds nothing, and some models cannot run on so few
         with _modes():
             blocks = self._stack.begin(n)
-            for run, capture in self._captures:
-                self._run(run, capture, batches[run.model], n)
+            if self._cuda_graph and not self._placement.one_at_a_time:
+                self._replay.fill(batches, lambda given: self._fill(given, n))
+            else:
+                self._fill(batches, n)
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
             meanwhile()
@@ -228,6 +235,10 @@ class Session:
                 with held():
                     self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
                     self.samples += n
+
+    def _fill(self, batches: Mapping[str, Any], n: int) -> None:
+        for run, capture in self._captures:
+            self._run(run, capture, batches[run.model], n)
 
     def _refuse_nothing(self) -> None:
         """Raises CompareError where no output of the first batch gave a row."""
@@ -306,11 +317,18 @@ class Session:
         yield from self.notes
         yield from self._diagnostics.warnings()
         yield from self._table.warnings() if self._table else ()
+        if self._cuda_graph and (why := self._unrecorded()):
+            yield f"No CUDA graph was used, and the models ran as without one: {why}."
         if self._cut is not None:
             yield (
                 f"A batch did not fit the memory of {self.device}: batches were cut into at most "
                 f"{self._cut} samples."
             )
+
+    def _unrecorded(self) -> str | None:
+        if self._placement.one_at_a_time:
+            return f"they do not fit the memory of {self.device} together"
+        return self._replay.refused
 
     def _sigma(self) -> list[float | None] | None:
         """Bandwidth of the RBF kernel for every row of the result."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +41,13 @@ class _Row:
     centre_features: bool = False
     tried: bool = False  # a batch came
     seen: bool = False  # one came that was not all zero
+
+
+class Filling(NamedTuple):
+    """Which rows a batch filled, and the sizes of Grams that nobody has read yet."""
+
+    filled: tuple[bool, ...]
+    unsized: dict[int, Tensor]
 
 
 class GramStack:
@@ -164,6 +172,23 @@ class GramStack:
         if self.rows[row] is not self.rows[source]:
             self.rows[row], self._factors = self.rows[source], None
         self._buffer[row].copy_(self._buffer[source])
+
+    def grams(self) -> Tensor:
+        """What the slots hold, (R, numbers)."""
+        return self._buffer[: len(self.rows)]
+
+    def formation(self) -> object:
+        """Equal where the operations of one filling would do for another."""
+        rows = tuple((s.seen, s.alpha, s.sigma, s.centre_features) for s in self.rows)
+        return self._n, self._buffer.data_ptr(), rows
+
+    def filling(self) -> Filling:
+        """What `put` noted since `begin`."""
+        return Filling(tuple(self._filled), dict(self._unsized))
+
+    def fill_as(self, filling: Filling) -> None:
+        """The slots were filled as then, by the same operations."""
+        self._filled, self._unsized = list(filling.filled), dict(filling.unsized)
 
     def missing(self) -> list[int]:
         """Rows that got nothing since `begin`."""
