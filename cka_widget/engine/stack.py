@@ -4,43 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cka_widget.engine import accelerator, gram, symmetric
+from cka_widget.engine import accelerator, gram
 from cka_widget.engine.blocks import Segment, split
+from cka_widget.engine.care import CENTRE_FEATURES_ABOVE, CENTRE_GRAM_ABOVE, FORM_AGAIN, Care
 from cka_widget.engine.gram import Slots
 from cka_widget.engine.kernel import Kernel
-
-# rho = |K| / |U(K)|, both without the diagonal, tells how many digits U-centring cancels; of the
-# biased estimator |K| / |HKH|.
-# Products of float32 Grams lose rho^2 of their 1e-7: above this rho K is centred before them.
-_CENTRE_GRAM_ABOVE = 4.0
-# The Gram's own entries lose rho of their 6e-8: above this rho the features are centred first
-# (largest error of a score seen without, at rho 600: 5e-6). TF32's lose rho of 5e-4, less in
-# sums over many features: scores of the benchmarks are off by as much with 16 as with 0.
-_CENTRE_FEATURES_ABOVE = {"highest": 1000.0, "high": 16.0, "medium": 0.0}
-# Above so many times that, a Gram of features that were not is formed anew.
-_FORM_AGAIN = 5.0
+from cka_widget.engine.pairs import biased_hsics, unbiased_hsics
 
 # Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams.
 _PAIRS_TOGETHER = 1 << 19
-
-
-@dataclass
-class _Row:
-    """What is fixed for a row by its first batch, or by a later one that needs more care."""
-
-    size: float | None = None  # mean energy of a sample
-    alpha: float = 1.0  # K's scale: where size would take products out of float32's range
-    sigma: float | None = None
-    centre_gram: bool = False
-    centre_features: bool = False
-    tried: bool = False  # a batch came
-    seen: bool = False  # one came that was not all zero
 
 
 class Filling(NamedTuple):
@@ -75,7 +52,7 @@ class GramStack:
         self._queued = accelerator.accelerated(device)
         self._sums_device = accelerator.sums_device(device)
         self.segments: list[Segment] = []
-        self.rows: list[_Row] = []
+        self.rows: list[Care] = []
         self._n = 0
         self._filled: list[bool] = []
         self._capacity = capacity
@@ -84,7 +61,7 @@ class GramStack:
         self.suspects: set[int] = set()
         self._unsized: dict[int, Tensor] = {}  # row -> its Gram's size, not read yet
         self._factors: tuple[Tensor, Tensor] | None = None
-        self._centre_above = _CENTRE_FEATURES_ABOVE[precision]
+        self._centre_above = CENTRE_FEATURES_ABOVE[precision]
 
     def begin(self, n: int) -> int:
         """Start a batch of n samples; returns its number of blocks, 0 when n is too small."""
@@ -95,12 +72,11 @@ class GramStack:
         self._filled = [False] * len(self.rows)
         # The models keep the user's setting of torch's; it may have changed since the last batch.
         self._chosen = accelerator.matmul(self.device, self.precision)
-        self._exact = accelerator.matmul(self.device, "highest")
         return sum(s.blocks for s in self.segments)
 
     def add_row(self) -> int:
         """A new row; its number."""
-        self.rows.append(_Row(centre_gram=self._queued, centre_features=self.precision == "medium"))
+        self.rows.append(Care(centre_gram=self._queued, centre_features=self.precision == "medium"))
         self._filled.append(False)
         self._factors = None
         self._reserve()
@@ -147,11 +123,11 @@ class GramStack:
         with accelerator.uncast(self.device), self._chosen:
             self._form(states[0], x, [(slice(None), out)], len(rows))
 
-    def _decides(self, state: _Row) -> bool:
+    def _decides(self, state: Care) -> bool:
         """May the row's Gram be looked at now?"""
         return not (state.seen or (self._queued and state.tried))
 
-    def _form(self, state: _Row, x: Tensor, slots: Slots, rows: int = 1) -> float | None:
+    def _form(self, state: Care, x: Tensor, slots: Slots, rows: int = 1) -> float | None:
         """Write the Grams; their rho, where it was looked at."""
         if not (state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64):
             x = x if x.dtype is self.dtype else x.to(self.dtype)
@@ -179,8 +155,7 @@ class GramStack:
 
     def formation(self) -> object:
         """Equal where the operations of one filling would do for another."""
-        rows = tuple((s.seen, s.alpha, s.sigma, s.centre_features) for s in self.rows)
-        return self._n, self._buffer.data_ptr(), rows
+        return self._n, self._buffer.data_ptr(), [state.formation() for state in self.rows]
 
     def filling(self) -> Filling:
         """What `put` noted since `begin`."""
@@ -227,21 +202,22 @@ class GramStack:
         self._note(numbers[: len(rho)], uncentred)
         for row, size in zip(waiting, numbers[len(rho) :], strict=True):
             if size:
-                self._set_size(self.rows[row], size)
+                self.rows[row].set_size(size)
+                self._factors = None
                 self._buffer[row].mul_(size * self.rows[row].alpha)
 
     def _note(self, rho: list[float], uncentred: list[bool]) -> bool:
         """Remember which rows need more care; was one not centred that should have been?"""
         found = False
         for row, r in enumerate(rho):
-            if not r > _CENTRE_GRAM_ABOVE:
+            if not r > CENTRE_GRAM_ABOVE:
                 continue
             state = self.rows[row]
             found |= not state.centre_gram
             state.centre_gram = True
             if r > self._centre_above and uncentred[row]:
                 state.centre_features = True
-                if r > _FORM_AGAIN * self._centre_above:
+                if r > FORM_AGAIN * self._centre_above:
                     self.suspects.add(row)
         return found
 
@@ -267,43 +243,18 @@ class GramStack:
             scale = scale * torch.outer(late, late)
         return scale
 
-    def _double(self, x: Tensor) -> Tensor:
-        return x.to(self._sums_device).double()
-
-    def _pairs(self, flat: Tensor) -> Tensor:
-        """Inner products of all pairs of Grams (blocks, R, m m), float64 (blocks, R, R)."""
-        product = flat.new_empty(*flat.shape[:2], flat.shape[1])
-        with accelerator.uncast(self.device), self._exact:
-            symmetric.quickest_way(product, flat)(product, flat)
-        return self._double(product)
-
     def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Products of some blocks of a segment, and every row's rho (R,)."""
+        """HSICs of some blocks of a segment, and every row's rho (R,)."""
         m = s.size
         start, end = s.offset + first * m * m, s.offset + last * m * m
-        flat = self._buffer[: len(self.rows), start:end].view(-1, last - first, m * m)
-        stack = flat.view(-1, last - first, m, m)
+        grams = self.grams()[:, start:end].view(-1, last - first, m, m)
         scale = self._scales()
-        flat = flat.transpose(0, 1)
-        if not self.kernel.unbiased:
-            removed = self._double(gram.centre_(stack).sum(-1))
-            product = self._pairs(flat)
-            return product * (scale / (m - 1) ** 2), _rho(product, removed)
-        removed = scale.new_zeros(len(stack))
-        flagged = [row for row, state in enumerate(self.rows) if state.centre_gram]
-        if len(flagged) > len(self.rows) / 2:  # one call for all costs less, and changes nothing
-            removed += self._double(gram.u_centre_(stack).sum(-1))
+        if self.kernel.unbiased:
+            centred = [row for row, state in enumerate(self.rows) if state.centre_gram]
+            product, rho = unbiased_hsics(grams, centred)
         else:
-            for row in flagged:
-                removed[row] = gram.u_centre_(stack[row]).sum()
-        sums = self._double(gram.off_diagonal_sums_(stack)).transpose(0, 1)
-        product = self._pairs(flat)
-        # U-centring is a projection: <U(K), U(L)> = <K, U(L)>, and K's row sums are enough.
-        cancelled = 2 * torch.bmm(sums, gram.u_shift(sums, m).mT)
-        removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)
-        product -= cancelled
-        product = (product + product.mT) / 2  # to the last digit
-        return product * (scale / (m * (m - 3))), _rho(product, removed)
+            product, rho = biased_hsics(grams)
+        return product * scale, rho
 
     def _first(self, row: int, slots: Slots, rho: float | None) -> None:
         """Fix the row's scale and care by its first batch that is not all zero."""
@@ -316,21 +267,16 @@ class GramStack:
         state.tried = True
         if not self._queued:
             rho = gram.cancellation(slots) if rho is None else rho
-            state.centre_gram = rho > _CENTRE_GRAM_ABOVE
+            state.centre_gram = rho > CENTRE_GRAM_ABOVE
         if state.size is not None:  # the RBF kernel's
             state.seen, self._factors = True, None
             return
-        self._set_size(state, float(gram.magnitude(slots)))
+        state.set_size(float(gram.magnitude(slots)))
+        self._factors = None
         for _, out in slots:
             out.mul_(state.alpha)
 
-    def _set_size(self, state: _Row, size: float) -> None:
-        state.size = size or None
-        state.seen = state.size is not None  # all zero: no scale yet
-        state.alpha = _scale(size or 1.0)
-        self._factors = None
-
-    def _to_rbf(self, state: _Row, slots: Slots) -> None:
+    def _to_rbf(self, state: Care, slots: Slots) -> None:
         for _, out in slots:
             gram.squared_distances_(out)
         if state.sigma is None:
@@ -371,21 +317,3 @@ class GramStack:
             buffer[: self._buffer.shape[0]] = self._buffer
         self._buffer = buffer
         self._slots.clear()
-
-
-def _rho(product: Tensor, removed: Tensor) -> Tensor:
-    """|K| / |U(K)|, or |K| / |HKH|, of every row (R,).
-
-    Args:
-        product: inner products of centred Grams (blocks, R, R).
-        removed: |K|^2 less its centred part, summed over the blocks, (R,).
-    """
-    left = product.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0)
-    return (1 + removed / left).sqrt()
-
-
-def _scale(size: float) -> float:
-    """1 where products of Grams of that size stay in float32's range, else about 1 / size."""
-    if not math.isfinite(size) or 1e-8 < size < 1e8:
-        return 1.0
-    return max(1e-18, min(1e18, 1 / size))

@@ -177,7 +177,7 @@ def test_a_second_pass_that_fails_leaves_no_trace(monkeypatch: pytest.MonkeyPatc
             yield batch + 1e6 * (number == 2)
 
     models = {"a": zoo.seeded(Failing), "b": zoo.mlp()}
-    monkeypatch.setattr(stack, "_FORM_AGAIN", 1.0)
+    monkeypatch.setattr(stack, "FORM_AGAIN", 1.0)
     with pytest.raises(CompareError, match="no second pass") as caught:
         run(models, list(jumping()))
     models["a"].calls = 0

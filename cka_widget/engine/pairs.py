@@ -1,0 +1,79 @@
+"""HSIC of all pairs of Grams, as one matrix product."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cka_widget.engine import accelerator, gram, symmetric
+
+
+def unbiased_hsics(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor]:
+    """<U(K), U(L)> / (m (m-3)) of all pairs of rows; Song et al. (2012), eq. 5.
+
+    U-centring is a projection: <U(K), U(L)> = <K, U(L)>, and K's row sums are enough. That cancels
+    digits where a Gram's mean is large against its spread; such rows are U-centred first.
+
+    Args:
+        grams: K (R, blocks, m, m), may be changed.
+        centred: rows to U-centre.
+
+    Returns:
+        (blocks, R, R) float64, and every row's rho (R,), see `care`.
+    """
+    rows, _, m, _ = grams.shape
+    removed = torch.zeros(rows, dtype=torch.float64, device=_sums(grams))
+    if len(centred) > rows / 2:  # one call for all costs less, and changes nothing
+        removed += _double(gram.u_centre_(grams).sum(-1))
+    else:
+        for row in centred:
+            removed[row] = gram.u_centre_(grams[row]).sum()
+    sums = _double(gram.off_diagonal_sums_(grams)).transpose(0, 1)
+    product = _products(grams)
+    cancelled = 2 * torch.bmm(sums, gram.u_shift(sums, m).mT)
+    removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)
+    product -= cancelled
+    product = (product + product.mT) / 2  # to the last digit
+    return product / (m * (m - 3)), _rho(product, removed)
+
+
+def biased_hsics(grams: Tensor) -> tuple[Tensor, Tensor]:
+    """<HKH, HLH> / (m-1)^2 of all pairs of rows; Gretton et al. (2005).
+
+    Args:
+        grams: K (R, blocks, m, m), centred in place.
+
+    Returns:
+        (blocks, R, R) float64, and every row's rho (R,), see `care`.
+    """
+    removed = _double(gram.centre_(grams).sum(-1))
+    product = _products(grams)
+    return product / (grams.shape[-1] - 1) ** 2, _rho(product, removed)
+
+
+def _products(grams: Tensor) -> Tensor:
+    """Inner products of all pairs of Grams, float64 (blocks, R, R)."""
+    flat = grams.flatten(2).transpose(0, 1)
+    product = flat.new_empty(*flat.shape[:2], flat.shape[1])
+    with accelerator.uncast(flat.device), accelerator.matmul(flat.device, "highest"):
+        symmetric.quickest_way(product, flat)(product, flat)
+    return _double(product)
+
+
+def _sums(x: Tensor) -> torch.device:
+    return accelerator.sums_device(x.device)
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.to(_sums(x)).double()
+
+
+def _rho(product: Tensor, removed: Tensor) -> Tensor:
+    """|K| / |U(K)|, or |K| / |HKH|, of every row (R,).
+
+    Args:
+        product: inner products of centred Grams (blocks, R, R).
+        removed: |K|^2 less its centred part, summed over the blocks, (R,).
+    """
+    left = product.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0)
+    return (1 + removed / left).sqrt()
