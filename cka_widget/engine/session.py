@@ -202,6 +202,7 @@ class Session:
             return
         # Outside the handler: the error's traceback would keep the failed pass's tensors alive.
         self._cut = smaller
+        self._replay.forget()
         if self._table is None:
             self._detach()
             self._prepare()

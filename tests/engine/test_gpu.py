@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from checks import largest_error, run
+from checks import largest_error, run, same
 from oracles import reference_compare
 from torch import Tensor, nn
 from torch.func import stack_module_state
 from torch.utils.data import DataLoader, TensorDataset
 
-from cka_widget.engine import accelerator
+from cka_widget.engine import accelerator, recordable
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.functional import MinibatchCKA
 from cka_widget.engine.particles import StackedParticles
@@ -190,3 +190,41 @@ def test_particles_as_one_call(precision: str) -> None:
     found = run({"e": particles}, batches, device=GPU, precision=precision, vmap=True)
     reference = reference_compare({"e": particles}, batches)
     assert largest_error(found, reference) < LARGEST[precision]
+
+
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+@pytest.mark.parametrize("vmap", [False, True])
+def test_a_recorded_batch(precision: str, vmap: bool) -> None:
+    """Of eight batches the models see five; the ninth is smaller."""
+    counting = zoo.Counting(zoo.resnet18(9).eval())
+    models = {"e": [zoo.resnet18(k).eval() for k in range(2)], "a": counting}
+    batches = zoo.images(8 * 32 + 16, batch=32)
+    options: dict[str, Any] = {"device": GPU, "precision": precision, "vmap": vmap}
+    expected = run(models, batches, **options)
+    counting.sizes.clear()
+    found = run(models, batches, cuda_graph=True, **options)
+    assert counting.sizes == [32] * 5 + [16]
+    assert not any("CUDA graph" in sentence for sentence in found.warnings)
+    same(found, expected, 1e-3 if precision == "medium" else 1e-5)
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_a_model_that_cannot_be_recorded(searched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as without, and the device's random numbers can be drawn afterwards."""
+    if not searched:
+        monkeypatch.setattr(recordable, "_reads", lambda func, args: False)
+    models, batches = {"a": zoo.seeded(zoo.DataDependent)}, zoo.vectors(192, batch=32)
+    found = run(models, batches, device=GPU, cuda_graph=True)
+    (sentence,) = (s for s in found.warnings if "CUDA graph" in s)
+    assert ("an operation" if searched else "recording failed") in sentence
+    same(found, run(models, batches, device=GPU), 1e-5)
+    assert torch.nn.functional.dropout(torch.ones(1000, device=GPU)).sum() > 0
+
+
+def test_the_memory_of_a_recording_is_given_back() -> None:
+    models, batches = {"a": zoo.mlp().to(GPU)}, [x.to(GPU) for x in zoo.vectors(192, batch=32)]
+    run(models, batches)  # what CUDA keeps for itself
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    run(models, batches, cuda_graph=True)
+    assert torch.cuda.memory_allocated() == before

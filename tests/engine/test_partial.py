@@ -139,7 +139,7 @@ def _out_of_memory(above: int, n: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-@pytest.mark.parametrize("where", ["_reserve", "_pairs"])
+@pytest.mark.parametrize("where", ["_reserve", "_multiply"])
 def test_memory_that_ends_outside_the_model_halves_the_batch(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

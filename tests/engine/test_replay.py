@@ -190,17 +190,6 @@ class Chance(nn.Module):
         return self.lin(x) * self.random.choice([1.0, 2.0, 3.0, 4.0])
 
 
-class Reads(nn.Module):
-    """Reads a number of the batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin = nn.Linear(8, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin(x) * (2.0 if x.mean() > 0 else 3.0)
-
-
 class Remembers(nn.Module):
     """Keeps its last output as a tensor of its own."""
 
@@ -219,7 +208,11 @@ class Remembers(nn.Module):
 @pytest.mark.parametrize(
     ("made", "reason", "recordings"),
     [
-        (Reads, "an operation (aten._local_scalar_dense.default) depends on the data", 0),
+        (
+            zoo.DataDependent,
+            "an operation (aten._local_scalar_dense.default) depends on the data",
+            0,
+        ),
         (Chance, "the models do not do the same with every batch", 1),
         (Remembers, "the models do not do the same with every batch", 1),
     ],
@@ -232,7 +225,7 @@ def test_what_a_graph_cannot_do_runs_as_without(
     assert len(tapes) == recordings
     assert reason in unrecorded(found)
     assert found.samples == 256
-    if made is Reads:
+    if made is zoo.DataDependent:
         same(found, run({"a": zoo.seeded(made), "b": zoo.mlp(1)}, batches))
 
 
