@@ -13,6 +13,7 @@ Needs torch, numpy, pandas, tqdm and safetensors. For every workload, HSIC batch
 - busy: share of the time in which the GPU computed, by the profiler,
 - bound: host time where it idles a tenth of the time or more, else the larger of the two,
 - vmap: the particles of an ensemble as one call, beside one after another,
+- graph: batches recorded as a CUDA graph; the first four run as without,
 - extra memory: of the allocator, above that of the bare passes,
 - largest error: against float64 on one batch.
 """
@@ -49,6 +50,19 @@ HEAD = ["HSIC batch", "precision", "ratio", "above", "products", "traffic", "bus
 # also to find the mean, to subtract it, and to write what is left.
 LINEAR = 4
 CENTRED = {"highest": 4 + 4 + 4 + 4, "high": 4 + 4 + 4 + 4, "medium": 4 + 4 + 2 + 2}
+VMAP, GRAPH = {"vmap": True}, {"cuda_graph": True}
+
+
+class Way(NamedTuple):
+    """How a workload is run."""
+
+    hsic: int | None
+    precision: str
+    options: dict[str, bool]
+
+    def __str__(self) -> str:
+        named = [name.removeprefix("cuda_") for name in self.options]
+        return ", ".join([str(self.hsic or "whole"), *named])
 
 
 class Size(NamedTuple):
@@ -62,7 +76,8 @@ class Size(NamedTuple):
 
     def pictures(self, batches: int, pixels: int, channels: int = 3) -> list[Tensor]:
         made = (images(self.batch, pixels, channels=channels) for _ in range(batches))
-        return [batch.to(self.device) for batch in made]
+        repeated = 4 if self.device.type == "cuda" else 1
+        return [batch.to(self.device) for batch in made] * repeated
 
 
 def resnet(size: Size) -> Workload:
@@ -93,9 +108,7 @@ def vit(size: Size) -> Workload:
 WORKLOADS = {"resnet": resnet, "particles": particles, "vit": vit}
 
 
-def own(
-    work: Workload, data: list[Tensor], hsic: int | None, precision: str, vmap: bool
-) -> tuple[pd.DataFrame, int]:
+def own(work: Workload, data: list[Tensor], way: Way) -> tuple[pd.DataFrame, int]:
     """The matrix, and the number of blocks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -103,11 +116,11 @@ def own(
             work.models,
             data,
             layers=work.layers,
-            hsic_batch_size=hsic,
-            precision=precision,
-            vmap=vmap,
+            hsic_batch_size=way.hsic,
+            precision=way.precision,
             device=data[0].device,
             progress=False,
+            **way.options,
         )
     names = list(work.models)
     return result.matrix(names[0], names[-1]), result.blocks
@@ -145,7 +158,7 @@ def features(work: Workload) -> int:
     return total
 
 
-def traffic(work: Workload, hsic: int | None, precision: str, vmap: bool) -> int:
+def traffic(work: Workload, way: Way) -> int:
     """Bytes of features that the second batch's Grams read and write."""
 
     def moved(batches: int) -> int:
@@ -160,9 +173,9 @@ def traffic(work: Workload, hsic: int | None, precision: str, vmap: bool) -> int
             return call
 
         linear = counting(gram.linear_gram_, LINEAR)
-        centred = counting(gram.centred_gram_, CENTRED[precision])
+        centred = counting(gram.centred_gram_, CENTRED[way.precision])
         with mock.patch.multiple(gram, linear_gram_=linear, centred_gram_=centred):
-            own(work, work.batches[:batches], hsic, precision, vmap)
+            own(work, work.batches[:batches], way)
         return total
 
     return moved(2) - moved(1)
@@ -206,30 +219,28 @@ def busy(device: torch.device, call: Callable[[], object], took: float) -> float
     return sum(e.self_device_time_total for e in events) / 1e6 / took
 
 
-def row(
-    work: Workload, hsic: int | None, precision: str, vmap: bool, rounds: int, count: int
-) -> list[str]:
+def row(work: Workload, way: Way, rounds: int, count: int) -> list[str]:
     device, data = work.batches[0].device, work.batches
-    n, (speed, bandwidth) = len(data[0]), rates(device, precision)
-    torch.set_float32_matmul_precision(precision)
-    truth = reference.matrix(work, data[:1], hsic)
-    found, blocks = own(work, data[:1], hsic, precision, vmap)
+    n, (speed, bandwidth) = len(data[0]), rates(device, way.precision)
+    torch.set_float32_matmul_precision(way.precision)
+    truth = reference.matrix(work, data[:1], way.hsic)
+    found, blocks = own(work, data[:1], way)
     error, _ = reference.largest_error(found, truth)
     ratios, above, spent = [], [], []
     bare(work, data)
     for _ in range(rounds):
         floor = seconds(device, lambda: bare(work, data))
-        spent.append(seconds(device, lambda: own(work, data, hsic, precision, vmap)))
+        spent.append(seconds(device, lambda: own(work, data, way)))
         ratios.append(spent[-1] / floor)
         above.append(1e3 * (spent[-1] - floor) / len(data))
-    again = partial(own, work, data, hsic, precision, vmap)
+    again = partial(own, work, data, way)
     share = busy(device, again, statistics.median(spent))
     products = 1e3 * 2 * count * (n / blocks) / speed
-    moving = 1e3 * traffic(work, hsic, precision, vmap) / bandwidth
+    moving = 1e3 * traffic(work, way) / bandwidth
     arithmetic = "arithmetic" if products > moving else "bandwidth"
     return [
-        f"{hsic or 'whole'}{', vmap' if vmap else ''}",
-        precision,
+        str(way),
+        way.precision,
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         f"{statistics.median(above):.1f} ms",
         f"{products:.1f} ms",
@@ -265,9 +276,12 @@ def main() -> None:
         torch.manual_seed(0)
         work = WORKLOADS[name](size)
         count = features(work)
+        ways: list[dict[str, bool]] = [{}, VMAP] if name == "particles" else [{}]
+        if device.type == "cuda":
+            ways += [{**found, **GRAPH} for found in ways]
         rows = [
-            row(work, hsic, precision, vmap, options.rounds, count)
-            for vmap in ((False, True) if name == "particles" else (False,))
+            row(work, Way(hsic, precision, found), options.rounds, count)
+            for found in ways
             for hsic in (16 if options.tiny and h else h for h in work.hsic)
             for precision in accelerator.PRECISIONS
         ]

@@ -27,7 +27,7 @@ PRECISIONS = ("highest", "high", "medium")
 
 # A matrix product is shared out in tiles of this many rows and columns, one to a processor.
 _TILE = 128
-# Fewer features than this are not worth a processor of their own.
+# Fewer features than this are not worth a processor of their own; a launch costs about as much.
 _LEAST_FEATURES = 1024
 # Chunks begin where a vector of loads does.
 _ALIGN = 64
@@ -151,7 +151,10 @@ def product_(out: Tensor, x: Tensor, *, beta: float = 0.0, alpha: float = 1.0) -
     if chunks == 1 and x.dtype is out.dtype:
         torch.baddbmm(out, x, x.mT, beta=beta, alpha=alpha, out=out)
         return
-    products = torch.stack([split_sum(block, block, chunks) for block in x])
+    if chunks == 1:
+        products = _times_transpose(x, x)
+    else:
+        products = torch.stack([split_sum(block, block, chunks) for block in x])
     if beta:
         out.mul_(beta).add_(products, alpha=alpha)
     else:
@@ -174,9 +177,13 @@ def split_sum(a: Tensor, b: Tensor, chunks: int) -> Tensor:
 
 
 def chunks_for(blocks: int, m: int, d: int, processors: int) -> int:
-    """How many chunks of the features keep all processors at work."""
-    tiles = blocks * math.ceil(m / _TILE) ** 2
-    return max(1, min(processors // tiles, d // _LEAST_FEATURES))
+    """How many chunks of the features to make of each block, one block after another.
+
+    1 where all blocks at once, each tile walking through all features, are done sooner.
+    """
+    chunks = min(processors // math.ceil(m / _TILE) ** 2, d // _LEAST_FEATURES)
+    split = chunks > 1 and blocks * (d / chunks + _LEAST_FEATURES) < d
+    return chunks if split else 1
 
 
 def _times_transpose(a: Tensor, b: Tensor) -> Tensor:

@@ -36,6 +36,13 @@ class Sums:
         self.dd.addmm_(d.mT, d, alpha=n**2)
         self.moments.add_(torch.stack([d, d**2, d**3, d**4]).sum(1))
 
+    def copy(self) -> Sums:
+        """The same sums in memory of their own."""
+        made = copy.copy(self)
+        for name in ARRAYS:
+            setattr(made, name, getattr(self, name).clone())
+        return made
+
     def on_host(self) -> HsicSums:
         """A copy in numpy."""
         arrays = {name: getattr(self, name).cpu().numpy().copy() for name in ARRAYS}
@@ -82,16 +89,16 @@ class HsicAccumulator:
             again: puts rows once more whose Grams had lost their digits, see `products`.
         """
         # Taking bad products away again would leave their rounding, which can be all there is.
-        before = self.rows, self.pooled
+        rows, pooled = self.rows, self.pooled
         try:
             while True:
-                self.rows, self.pooled = copy.deepcopy(before)
+                self.rows, self.pooled = rows.copy(), pooled and pooled.copy()
                 self._add(stack)
                 if not stack.suspects:
                     return
                 again(set(stack.suspects))  # centred from now on, and never suspects again
         except BaseException:
-            self.rows, self.pooled = before
+            self.rows, self.pooled = rows, pooled
             raise
 
     def _add(self, stack: GramStack) -> None:

@@ -42,9 +42,14 @@ def test_tall_products_are_split(
     assert split == [8] * 2 * blocks
 
 
-def test_bfloat16_is_summed_in_float32() -> None:
-    x = torch.randn(2, 8, 5000).bfloat16()
-    out = torch.empty(2, 8, 8)
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize("blocks", [1, 2, 9])
+def test_bfloat16_is_summed_in_float32(
+    monkeypatch: pytest.MonkeyPatch, queued: bool, blocks: int
+) -> None:
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: queued)
+    x = torch.randn(blocks, 8, 5000).bfloat16()
+    out = torch.empty(blocks, 8, 8)
     accelerator.product_(out, x)
     exact = torch.bmm(x.double(), x.double().mT)
     torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-3)
@@ -56,7 +61,8 @@ def test_bfloat16_is_summed_in_float32() -> None:
         ((1, 64, 65536), 64),  # one tile: as many chunks as give each 1024 features
         ((1, 64, 802816), 132),
         ((1, 256, 802816), 33),  # four tiles
-        ((16, 64, 65536), 8),
+        ((16, 64, 65536), 64),
+        ((4, 64, 4096), 1),  # four launches would take longer than four tiles at once
         ((1, 64, 1500), 1),
         ((200, 64, 65536), 1),  # enough tiles
         ((1, 4096, 65536), 1),
