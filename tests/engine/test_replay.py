@@ -33,6 +33,8 @@ CPU = torch.device("cpu")
 class Tape(TorchDispatchMode):
     """Notes operations, and does them again on the same memory, as a CUDA graph does."""
 
+    playing = False
+
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
@@ -43,6 +45,13 @@ class Tape(TorchDispatchMode):
         return made
 
     def play(self) -> None:
+        Tape.playing = True
+        try:
+            self._play()
+        finally:
+            Tape.playing = False
+
+    def _play(self) -> None:
         for func, args, kwargs, made in self.calls:
             again = func(*args, **kwargs)
             for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
@@ -176,6 +185,36 @@ def test_labels_and_masks_go_along(tapes: Tapes) -> None:
     found = run(models, batches, reduce="mean", cuda_graph=True)
     assert len(tapes) == 1
     same(found, run(models, batches, reduce="mean"))
+
+
+class Operations(TorchDispatchMode):
+    """Counts, while entered, what is handed to the device: views are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not (func.is_view or Tape.playing)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_replayed_batch_hands_over_the_batch_and_the_products(tapes: Tapes) -> None:
+    """Whatever the models do; that of a run without grows with their layers."""
+
+    def counted(depth: int, **options: Any) -> int:
+        models = {"a": zoo.mlp(0, depth=depth), "b": zoo.mlp(1, depth=depth)}
+        steps = iter_compare(models, zoo.vectors(192, batch=32), precision="medium", **options)
+        for _ in range(4):
+            next(steps)
+        with Operations() as found:
+            next(steps)
+        steps.close()
+        return found.count
+
+    short, long = counted(2, cuda_graph=True), counted(6, cuda_graph=True)
+    assert short == long < counted(2)
+    assert counted(6) > counted(2) + 2 * 2 * 4
 
 
 class Chance(nn.Module):
