@@ -100,9 +100,16 @@ def report(workload: Workload, options: argparse.Namespace) -> None:
     if workload.ensemble and options.fork is None and not (options.own or options.no_slow):
         rows.append(["EnsembleCKA (fork)", "not measured: no --fork", *[""] * 6])
     print(measure.table(HEAD, rows))
-    floors = [b for r in ratios.values() for _, b in r.seconds]
+    floors = [
+        floor / len(workload.batches[: c.batches])
+        for c in field
+        for _, floor in ratios[c.name].seconds
+    ]
     print(f"\n{measure.circumstances(workload.threads)}; {options.rounds} rounds of", end=" ")
-    print(f"{len(workload.batches)} batches; shortest floor {min(floors) * 1e3:.0f} ms", flush=True)
+    print(
+        f"{len(workload.batches)} batches; shortest floor {min(floors) * 1e3:.0f} ms a batch",
+        flush=True,
+    )
 
 
 def accuracy(
