@@ -49,6 +49,20 @@ def as_call(batch: Any, model: nn.Module | None = None) -> Call:
     return Call((data,), {}, mask, n)
 
 
+def without_labels(batch: Any) -> Any:
+    """What `as_call` passes on of a batch, as a batch."""
+    data = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    if isinstance(data, Mapping):
+        data = {key: value for key, value in data.items() if key not in LABEL_KEYS}
+    return (data,)
+
+
+def each(batches: Mapping[str, Any], function: Callable[[Any], Any]) -> dict[str, Any]:
+    """The function of every model's batch; models that share a batch share what is made of it."""
+    made = {key: function(batch) for key, batch in {id(b): b for b in batches.values()}.items()}
+    return {model: made[id(batch)] for model, batch in batches.items()}
+
+
 def run_model(model: nn.Module, batch: Any, forward: Forward | None) -> Any:
     """Call the model on a batch, by `forward` when given."""
     if forward is not None:
@@ -61,16 +75,17 @@ def tensors(data: Any) -> Iterator[Tensor]:
     """All tensors in nested tuples, lists, mappings and dataclasses."""
     if isinstance(data, Tensor):
         yield data
-    for part in _parts(data):
+    for _, part in parts(data):
         yield from tensors(part)
 
 
-def _parts(data: Any) -> list[Any]:
+def parts(data: Any) -> list[tuple[Any, Any]]:
+    """Names and values in a mapping, tuple, list or dataclass, in their order; none in others."""
     if isinstance(data, Mapping):
-        return list(data.values())
+        return list(data.items())
     if isinstance(data, (tuple, list)):
-        return list(data)
-    return list(_fields(data).values())
+        return list(enumerate(data))
+    return list(_fields(data).items())
 
 
 def _fields(data: Any) -> dict[str, Any]:
@@ -93,7 +108,7 @@ def _columns(data: Any) -> Iterator[Any]:
     if _is_column(data):
         yield data
     else:
-        for part in _parts(data):
+        for _, part in parts(data):
             yield from _columns(part)
 
 

@@ -124,7 +124,8 @@ def as_rows(
 def _reduced(reduce: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tensor:
     try:
         x = reduce(x)
-    except (torch.OutOfMemoryError, NoRowsError):  # smaller batches may help; a reason is meant
+    # Smaller batches may help; a reason is meant. Torch 2.2 has this one name alone.
+    except (torch.cuda.OutOfMemoryError, NoRowsError):
         raise
     except Exception as error:
         name = getattr(reduce, "__name__", type(reduce).__name__)

@@ -10,6 +10,7 @@ from types import TracebackType
 import torch
 from torch import Tensor, nn
 
+from cka_widget.engine.batches import tensors
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.modes import Held, Restore, evaluating
 from cka_widget.engine.particles import Pass
@@ -21,10 +22,11 @@ _places: dict[int, torch.device | None] = {}
 
 def pick_device(device: str | torch.device | None) -> torch.device:
     """The given device; without one CUDA, then Apple's MPS, then the CPU."""
-    if device is not None:
-        return torch.device(device)
-    if torch.cuda.is_available():
+    chosen = None if device is None else torch.device(device)
+    if torch.cuda.is_available() and (chosen is None or chosen == torch.device("cuda")):
         return torch.device("cuda", torch.cuda.current_device())
+    if chosen is not None:
+        return chosen
     if torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
@@ -97,6 +99,15 @@ class Placement:
                 restore()
                 raise
         return restore
+
+    def kept(self) -> list[tuple[Tensor, int]]:
+        """Tensors that modules and stacked particles hold between passes, and their versions."""
+        found = [t for state in self._states.values() for t in state.values()]
+        for run in self._roots.values():
+            bound = {"_parameters", "_buffers"} if run.state is not None else set()
+            for module in run.root.modules():
+                found += tensors({k: v for k, v in vars(module).items() if k not in bound})
+        return [(t, 0 if t.is_inference() else t._version) for t in found]
 
     @contextmanager
     def on_device(self, run: Pass) -> Iterator[Pass]:

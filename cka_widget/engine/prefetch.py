@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cka_widget.engine.batches import map_tensors, tensors, to_device
+from cka_widget.engine.batches import each, map_tensors, tensors, to_device
 
 
 class Loaded(NamedTuple):
@@ -71,10 +71,8 @@ class Prefetch:
 
     def _draw(self) -> Loaded:
         given = next(self._steps)
-        distinct = {id(batch): batch for batch in given.values()}
         with torch.inference_mode(False):
-            placed = {key: self._copy(batch) for key, batch in distinct.items()}
-        return Loaded(given, {model: placed[id(batch)] for model, batch in given.items()})
+            return Loaded(given, each(given, self._copy))
 
     def _copy(self, batch: Any) -> Any:
         if self._side is None or any(t.device.type != "cpu" for t in tensors(batch)):

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cka_widget.engine.batches import map_tensors, tensors
-from cka_widget.engine.recordable import Recordable
+from cka_widget.engine import cuda_graph
+from cka_widget.engine.batches import each, map_tensors, parts, tensors
+from cka_widget.engine.placement import Placement
+from cka_widget.engine.recordable import searching
 from cka_widget.engine.stack import Filling, GramStack
 
 # Of a row's largest number: how far a replay may be from a run.
 _TOLERANCE = 1e-3
+# So many searches that lead to no replay, and batches are not alike enough.
+_PATIENCE = 8
 
 Batches = Mapping[str, Any]
 Run = Callable[[Batches], None]
-
-
-def available(device: torch.device) -> bool:
-    """Can work be recorded there?"""
-    return device.type == "cuda"
-
-
-def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """Record what the work hands to the device, without doing it; returns what does it."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    # Other threads, a loader's or the user's, go on with their own work.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        work()
-    return lambda: graph.replay()
+Kept = list[tuple[Tensor, int]]
 
 
 class _Recording(NamedTuple):
@@ -44,20 +37,25 @@ class _Recording(NamedTuple):
 class Replay:
     """Fills a stack, of the batches that are alike without any of the models' Python.
 
-    A run's first batch runs as without. Of those after it that are alike in their shapes, and in
-    how the stack forms its Grams, the first is searched for what cannot be recorded, the second
-    recorded, the third replayed and run, which must fill the stack alike; all others are replayed.
+    Batches count from the one by which the stack has decided how to form its Grams. Of those that
+    are alike in their shapes, and in how Grams are formed, the first is searched for what cannot be
+    recorded, the second recorded, the third replayed and run, which must fill the stack alike;
+    all others are replayed.
 
     Attributes:
         refused: why nothing is recorded any more, or None.
+        replayed: how many batches were.
     """
 
-    def __init__(self, stack: GramStack, device: torch.device) -> None:
+    def __init__(self, stack: GramStack, device: torch.device, placement: Placement) -> None:
         self.refused: str | None = None
-        if not available(device):
+        self.replayed = 0
+        if not cuda_graph.available(device):
             self.refused = f"it needs a CUDA device, and the models ran on {device}"
         self._stack = stack
         self._device = device
+        self._placement = placement
+        self._searches = 0  # since the last replay
         self.forget()
 
     def forget(self) -> None:
@@ -66,17 +64,38 @@ class Replay:
         self._recording: _Recording | None = None
         self._checked = False
 
+    @property
+    def holds(self) -> bool:
+        """Is there a recording?"""
+        return self._recording is not None
+
+    def refuse(self, why: str) -> None:
+        """Run all batches from now on."""
+        self.refused = why
+        self.forget()
+
+    def warnings(self) -> Iterator[str]:
+        """What a user who asked for a graph should know."""
+        if not self.replayed:
+            why = self.refused or "too few batches were alike"
+            yield f"No CUDA graph was used, and the models ran as without one: {why}."
+        elif self.refused:
+            yield (
+                f"A CUDA graph served {self.replayed} batches, and the others ran as without one: "
+                f"{self.refused}."
+            )
+
     def fill(self, batches: Batches, run: Run) -> None:
         """Fill the stack of a batch that was begun.
 
         Args:
-            batches: by model, on the device.
+            batches: by model, on the device; all of it may matter to the models.
             run: fills the stack from batches.
         """
-        if self.refused is not None or not self._stack.rows:
+        if self.refused is not None or not self._stack.settled():
             run(batches)
             return
-        key = self._stack.formation(), _shapes(batches)
+        key = self._stack.formation(), _layout(batches)
         if not _same(key, self._key):
             self.forget()
             self._key = key
@@ -87,36 +106,55 @@ class Replay:
             self._check(self._recording, batches, run)
         else:
             self._play(self._recording, batches)
+            self.replayed, self._searches = self.replayed + 1, 0
 
     def _search(self, batches: Batches, run: Run) -> None:
-        with Recordable(self._device) as found:
+        self._searches += 1
+        kept = self._placement.kept()
+        try:
+            with searching(self._device) as found:
+                run(batches)
+        except Exception:  # of the search perhaps; if of the model, it comes again
+            self.refuse("what it does cannot be looked at")
+            self._stack.begin_again()
             run(batches)
+            return
         if found.reason is not None:
-            self._refuse(f"an operation {found.reason}")
+            self.refuse(found.reason)
+        elif not _unchanged(kept, self._placement.kept()):
+            self.refuse("a model keeps tensors from one batch to the next")
+        elif any(t.device != self._device or t.layout is not torch.strided for t in _all(batches)):
+            self.refuse(f"batches hold tensors that cannot be copied on {self._device}")
+        elif self._searches >= _PATIENCE:
+            self.refuse("hardly two batches in a row were alike")
 
     def _record(self, batches: Batches, run: Run) -> None:
         try:
-            copies = {id(b): map_tensors(b, Tensor.clone) for b in batches.values()}
-            inputs = {model: copies[id(batch)] for model, batch in batches.items()}
-            play = recorded(lambda: run(inputs), self._device)
+            inputs = each(batches, lambda batch: map_tensors(batch, Tensor.clone))
+            with _no_autocast_cache():
+                play = cuda_graph.recorded(lambda: run(inputs), self._device)
             self._recording = _Recording(play, inputs, self._stack.filling())
         except Exception as error:  # nothing is lost: recording does nothing yet
             lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-            self._refuse(f"recording failed, {lines[0]}")
+            self.refuse(f"recording failed, {lines[0]}")
+        self._stack.begin_again()
         run(batches)
 
     def _check(self, recording: _Recording, batches: Batches, run: Run) -> None:
         """Replay and run: a graph does not know what Python would decide for another batch."""
-        self._play(recording, batches)
-        replayed = self._stack.grams().clone()
-        run(batches)
         grams = self._stack.grams()
+        grams.fill_(torch.nan)
+        self._play(recording, batches)
+        replayed = grams.clone()
+        grams.fill_(torch.nan)
+        self._stack.begin_again()
+        run(batches)
         largest = grams.abs().amax(1, keepdim=True).clamp(min=torch.finfo(grams.dtype).tiny)
-        self._checked = torch.allclose(
+        self._checked = self._stack.filling().filled == recording.filling.filled and torch.allclose(
             replayed / largest, grams / largest, rtol=0.0, atol=_TOLERANCE, equal_nan=True
         )
         if not self._checked:
-            self._refuse("the models do not do the same with every batch")
+            self.refuse("the models do not do the same with every batch")
 
     def _play(self, recording: _Recording, batches: Batches) -> None:
         for old, new in zip(_all(recording.inputs), _all(batches), strict=True):
@@ -124,9 +162,24 @@ class Replay:
         recording.play()
         self._stack.fill_as(recording.filling)
 
-    def _refuse(self, why: str) -> None:
-        self.refused = why
-        self.forget()
+
+@contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """Autocast keeps what it has cast: within a recording that is not there yet."""
+    before = torch.is_autocast_cache_enabled()
+    torch.clear_autocast_cache()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+
+
+def _unchanged(before: Kept, after: Kept) -> bool:
+    """The very same tensors, and nothing was written into them."""
+    return len(before) == len(after) and all(
+        a is b and old == new for (a, old), (b, new) in zip(before, after, strict=True)
+    )
 
 
 def _all(batches: Batches) -> list[Tensor]:
@@ -134,15 +187,20 @@ def _all(batches: Batches) -> list[Tensor]:
     return list(tensors(list({id(b): b for b in batches.values()}.values())))
 
 
-def _shapes(batches: Batches) -> Any:
-    """What must be equal for two batches to go through the same operations."""
-    whole = {id(b): b for b in batches.values()}
-    order = list(whole)
-    return (
-        [(t.shape, t.stride(), t.dtype, t.device) for t in _all(batches)],
-        [(model, order.index(id(batch))) for model, batch in batches.items()],
-        [map_tensors(batch, lambda t: None) for batch in whole.values()],
-    )
+def _layout(batches: Batches) -> Any:
+    """What must be equal, in its order, for two batches to go through the same operations."""
+    order = list({id(b): None for b in batches.values()})
+    return [(model, order.index(id(b)), _describe(b)) for model, b in batches.items()]
+
+
+def _describe(data: Any) -> Any:
+    if isinstance(data, Tensor):
+        plain = data.layout is torch.strided and not data.is_nested
+        return data.dtype, data.device, (data.shape, data.stride()) if plain else None
+    named = parts(data)
+    if not named:
+        return copy.deepcopy(data)  # whoever gave it may fill it anew
+    return type(data), [(name, _describe(part)) for name, part in named]
 
 
 def _same(a: Any, b: Any) -> bool:

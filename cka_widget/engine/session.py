@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +14,15 @@ import numpy as np
 import torch
 
 from cka_widget.engine import accelerator, allocator
-from cka_widget.engine.batches import Forward, as_call, count, mask_of, rows
+from cka_widget.engine.batches import (
+    Forward,
+    as_call,
+    count,
+    each,
+    mask_of,
+    rows,
+    without_labels,
+)
 from cka_widget.engine.blocks import split
 from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit, samples_at_once
 from cka_widget.engine.capture import Capture, eager, failed_layer
@@ -110,7 +120,7 @@ class Session:
         self._captures = [
             (run, Capture(run, choice, self._stack, self._reduce)) for run, choice in self._passes
         ]
-        self._replay = Replay(self._stack, self.device)
+        self._replay = Replay(self._stack, self.device, self._placement)
 
     def _likely_rows(self) -> int:
         """As far as can be told before a pass: every chosen module once, of every particle."""
@@ -129,6 +139,8 @@ class Session:
     def _attach(self) -> None:
         for _, capture in self._captures:
             capture.attach()
+        if self._placement.one_at_a_time:
+            self._replay.refuse(f"they do not fit the memory of {self.device} together")
 
     def _detach(self) -> None:
         self._replay.forget()
@@ -187,26 +199,28 @@ class Session:
         pieces = split(n, self._limit, self._kernel.min_samples)
         if sum(s.blocks for s in pieces) > 1:
             for start, stop in (bounds for s in pieces for bounds in s.bounds()):
-                piece = {name: rows(batch, start, stop) for name, batch in batches.items()}
-                self._take(piece, stop - start)
+                self._take(each(batches, partial(rows, start=start, stop=stop)), stop - start)
             return
         try:
             self._run_all(batches, n)
-        except (CompareError, torch.OutOfMemoryError) as error:
-            smaller = n // 2
-            out_of_memory = isinstance(error.__cause__ or error, torch.OutOfMemoryError)
-            if not out_of_memory or smaller < self._kernel.min_samples:
+        except (CompareError, torch.cuda.OutOfMemoryError) as error:
+            if not isinstance(error.__cause__ or error, torch.cuda.OutOfMemoryError):
                 raise
-            self._limit = smaller
+            if not self._replay.holds and n // 2 < self._kernel.min_samples:
+                raise
         else:
             return
-        # Outside the handler: the error's traceback would keep the failed pass's tensors alive.
-        self._cut = smaller
-        self._replay.forget()
+        # Outside the handler, and with what frames hold of each other: the error's traceback would
+        # keep the failed pass's tensors alive.
+        if self._replay.holds:
+            self._replay.refuse(f"{self.device} has no memory for a recording beside the models")
+        else:
+            self._cut = self._limit = n // 2
         if self._table is None:
             self._detach()
             self._prepare()
             self._attach()
+        gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self._take(batches, n)
@@ -216,8 +230,9 @@ class Session:
             return  # it adds nothing, and some models cannot run on so few
         with _modes():
             blocks = self._stack.begin(n)
-            if self._cuda_graph and not self._placement.one_at_a_time:
-                self._replay.fill(batches, lambda given: self._fill(given, n))
+            if self._cuda_graph:
+                seen = batches if self._forward else each(batches, without_labels)
+                self._replay.fill(seen, lambda given: self._fill(given, n))
             else:
                 self._fill(batches, n)
         meanwhile, self._meanwhile = self._meanwhile, None
@@ -318,18 +333,13 @@ class Session:
         yield from self.notes
         yield from self._diagnostics.warnings()
         yield from self._table.warnings() if self._table else ()
-        if self._cuda_graph and (why := self._unrecorded()):
-            yield f"No CUDA graph was used, and the models ran as without one: {why}."
+        if self._cuda_graph:
+            yield from self._replay.warnings()
         if self._cut is not None:
             yield (
                 f"A batch did not fit the memory of {self.device}: batches were cut into at most "
                 f"{self._cut} samples."
             )
-
-    def _unrecorded(self) -> str | None:
-        if self._placement.one_at_a_time:
-            return f"they do not fit the memory of {self.device} together"
-        return self._replay.refused
 
     def _sigma(self) -> list[float | None] | None:
         """Bandwidth of the RBF kernel for every row of the result."""

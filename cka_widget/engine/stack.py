@@ -74,6 +74,11 @@ class GramStack:
         self._chosen = accelerator.matmul(self.device, self.precision)
         return sum(s.blocks for s in self.segments)
 
+    def begin_again(self) -> None:
+        """Nothing of the batch that was begun counts."""
+        self._filled = [False] * len(self.rows)
+        self._unsized = {}
+
     def add_row(self) -> int:
         """A new row; its number."""
         self.rows.append(Care(centre_gram=self._queued, centre_features=self.precision == "medium"))
@@ -152,6 +157,13 @@ class GramStack:
     def grams(self) -> Tensor:
         """What the slots hold, (R, numbers)."""
         return self._buffer[: len(self.rows)]
+
+    def settled(self) -> bool:
+        """Will the next batch be formed without a look at its numbers?"""
+        rbf = self.kernel.name == "rbf"
+        return bool(self.rows) and not any(
+            self._decides(state) or (rbf and state.sigma is None) for state in self.rows
+        )
 
     def formation(self) -> object:
         """Equal where the operations of one filling would do for another."""

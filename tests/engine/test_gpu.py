@@ -219,6 +219,34 @@ def test_a_model_that_cannot_be_recorded(searched: bool, monkeypatch: pytest.Mon
     assert ("an operation" if searched else "recording failed") in sentence
     same(found, run(models, batches, device=GPU), 1e-5)
     assert torch.nn.functional.dropout(torch.ones(1000, device=GPU)).sum() > 0
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        lambda x: x * torch.tensor([2.0], device=x.device),
+        lambda x: x[:, [1, 0]],
+        lambda x: x * x.mean().cpu(),
+        lambda x: torch.linalg.inv(x.mT @ x)[:1, :1] * x,
+    ],
+)
+def test_waits_that_no_operation_shows(hidden: Any) -> None:
+    models, batches = {"a": zoo.Returns(hidden).to(GPU)}, [x.to(GPU) for x in zoo.vectors(192)]
+    found = run(models, batches, cuda_graph=True)
+    (sentence,) = (s for s in found.warnings if "CUDA graph" in s)
+    assert "recording failed" not in sentence
+    same(found, run(models, batches), 1e-5)
+
+
+def test_memory_is_not_lost_after_a_failed_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recordable, "_reads", lambda func, args: False)
+    models, batches = {"a": zoo.seeded(zoo.DataDependent)}, zoo.vectors(640)
+    steps, held = iter_compare(models, batches, device=GPU, cuda_graph=True), []
+    for _ in steps:
+        torch.cuda.synchronize()
+        held.append(torch.cuda.memory_allocated())
+    assert max(held[10:]) <= max(held[5:10])
 
 
 def test_the_memory_of_a_recording_is_given_back() -> None:

@@ -5,8 +5,6 @@ The CPU stands in for the GPU: operations are noted with their tensors, and done
 
 from __future__ import annotations
 
-import random
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,69 +13,22 @@ import torch
 import zoo
 from checks import TOLERANCE, largest_error, run, same
 from oracles import reference_compare
-from torch import Tensor, nn
+from tapes import Tape, Tapes, stand_in
+from torch import nn
 from torch.func import stack_module_state
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from cka_widget.engine import accelerator, replay
+from cka_widget.engine import accelerator
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.particles import StackedParticles
 from cka_widget.engine.recordable import Recordable
 from cka_widget.engine.stack import GramStack
 
-CPU = torch.device("cpu")
-
-
-class Tape(TorchDispatchMode):
-    """Notes operations, and does them again on the same memory, as a CUDA graph does."""
-
-    playing = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Any, Any, Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, made))
-        return made
-
-    def play(self) -> None:
-        Tape.playing = True
-        try:
-            self._play()
-        finally:
-            Tape.playing = False
-
-    def _play(self) -> None:
-        for func, args, kwargs, made in self.calls:
-            again = func(*args, **kwargs)
-            for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-
-
-Tapes = list[weakref.ref[Tape]]
-
 
 @pytest.fixture
 def tapes(monkeypatch: pytest.MonkeyPatch) -> Tapes:
-    """What was recorded, while it lives."""
-    found: Tapes = []
-
-    def recorded(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-        tape = Tape()
-        found.append(weakref.ref(tape))
-        with tape:
-            work()
-        return tape.play
-
-    monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
-    monkeypatch.setattr(replay, "available", lambda device: True)
-    monkeypatch.setattr(replay, "recorded", recorded)
-    return found
+    return stand_in(monkeypatch)
 
 
 def counted(seed: int = 0) -> Any:
@@ -114,12 +65,6 @@ def test_the_scores_are_those_of_a_run_without(case: str, tapes: Tapes) -> None:
     assert models["a"].sizes == [32] * 5, "plain, searched, recorded, run, checked"
     same(found, run(made(), batches, **options))
     assert not any("CUDA graph" in sentence for sentence in found.warnings)
-
-
-def unrecorded(result: Any) -> str:
-    """What the result says of the graph that was not used."""
-    (sentence,) = (s for s in result.warnings if "CUDA graph" in s)
-    return sentence
 
 
 def test_nothing_is_kept_after_the_run(tapes: Tapes) -> None:
@@ -215,132 +160,6 @@ def test_a_replayed_batch_hands_over_the_batch_and_the_products(tapes: Tapes) ->
     short, long = counted(2, cuda_graph=True), counted(6, cuda_graph=True)
     assert short == long < counted(2)
     assert counted(6) > counted(2) + 2 * 2 * 4
-
-
-class Chance(nn.Module):
-    """Flips a coin in Python."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.random = random.Random(0)
-        self.lin = nn.Linear(8, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin(x) * self.random.choice([1.0, 2.0, 3.0, 4.0])
-
-
-class Remembers(nn.Module):
-    """Keeps its last output as a tensor of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin = nn.Linear(8, 6)
-        self.last: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        now = self.lin(x)
-        out = now + (0.0 if self.last is None else self.last)
-        self.last = now
-        return out
-
-
-@pytest.mark.parametrize(
-    ("made", "reason", "recordings"),
-    [
-        (
-            zoo.DataDependent,
-            "an operation (aten._local_scalar_dense.default) depends on the data",
-            0,
-        ),
-        (Chance, "the models do not do the same with every batch", 1),
-        (Remembers, "the models do not do the same with every batch", 1),
-    ],
-)
-def test_what_a_graph_cannot_do_runs_as_without(
-    made: type[nn.Module], reason: str, recordings: int, tapes: Tapes
-) -> None:
-    batches = zoo.vectors(256, batch=32)
-    found = run({"a": zoo.seeded(made), "b": zoo.mlp(1)}, batches, cuda_graph=True)
-    assert len(tapes) == recordings
-    assert reason in unrecorded(found)
-    assert found.samples == 256
-    if made is zoo.DataDependent:
-        same(found, run({"a": zoo.seeded(made), "b": zoo.mlp(1)}, batches))
-
-
-def test_what_forward_does_on_the_host_is_noticed(tapes: Tapes) -> None:
-    """A batch's texts, for example: the graph would have those of the batch it recorded."""
-    factors = iter([1.0, 2.0, 3.0, 3.0, 5.0, 6.0, 7.0, 8.0])
-
-    def forward(model: nn.Module, batch: Tensor) -> Any:
-        return model(batch * next(factors))
-
-    found = run({"a": zoo.mlp(0)}, zoo.vectors(224, batch=32), forward=forward, cuda_graph=True)
-    assert "not do the same" in unrecorded(found)
-
-
-def test_batches_with_something_new_on_the_host_run_as_without(tapes: Tapes) -> None:
-    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
-    batches = [(x, {"names": [f"{k} {i}" for i in range(len(x))]}) for k, x in data()]
-    found = run(models, batches, cuda_graph=True)
-    assert not tapes
-    same(found, run(models, batches))
-
-
-def data() -> Any:
-    return enumerate(zoo.vectors(192, batch=32))
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no more\nlines"), torch.OutOfMemoryError("much")])
-def test_a_recording_that_fails_costs_nothing(
-    error: Exception, tapes: Tapes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
-        work()
-        raise error
-
-    monkeypatch.setattr(replay, "recorded", fails)
-    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors(192, batch=32)
-    found = run(models, batches, cuda_graph=True)
-    assert f"recording failed, {str(error).splitlines()[0]}." in unrecorded(found)
-    same(found, run(models, batches))
-
-
-def test_without_a_gpu_the_run_says_so() -> None:
-    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors(192, batch=32)
-    found = run(models, batches, device="cpu", cuda_graph=True)
-    assert unrecorded(found) == (
-        "No CUDA graph was used, and the models ran as without one: "
-        "it needs a CUDA device, and the models ran on cpu."
-    )
-    same(found, run(models, batches, device="cpu"))
-
-
-X = torch.arange(6.0).view(2, 3)
-
-
-@pytest.mark.parametrize(
-    ("operation", "reason"),
-    [
-        (lambda: X @ X.mT, None),
-        (lambda: X[torch.tensor([0, 1])], None),
-        (lambda: X.masked_fill(X > 2, 0.0), None),
-        (lambda: torch.where(X > 2, X, 1.0), None),
-        (lambda: X.clone().index_add_(0, torch.tensor([0]), X[:1]), None),
-        (lambda: X.sum().item(), "the host must know"),
-        (lambda: X.nonzero(), "the host must know"),
-        (lambda: X[X > 2], "the host must know"),
-        (lambda: X.clone().index_put_((X > 2,), torch.tensor(1.0)), "the host must know"),
-        (lambda: torch.equal(X, X), "the host must know"),
-        (lambda: X.to("meta"), "memory of meta"),
-        (lambda: X.to_sparse() * 2, "sparse tensors"),
-    ],
-)
-def test_what_can_be_recorded(operation: Callable[[], Any], reason: str | None) -> None:
-    with Recordable(CPU) as found:
-        operation()
-    assert (found.reason or "").endswith(reason or "")
-    assert (found.reason is None) == (reason is None)
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
