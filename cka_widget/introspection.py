@@ -231,7 +231,9 @@ def _registered(
 
 
 def _named(model: nn.Module) -> dict[str, nn.Module]:
-    return {name: m for name, m in named_layers(model).items() if name != OUTPUT}
+    """All modules below the root; the root itself where there are none."""
+    layers = named_layers(model)
+    return {name: m for name, m in layers.items() if name != OUTPUT} or layers
 
 
 def _size(parameter: nn.Parameter) -> int:

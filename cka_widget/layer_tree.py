@@ -46,6 +46,8 @@ class LayerNode:
 class LayerTree:
     """The modules of a model in the order of `named_modules`, the root excluded.
 
+    A model without modules below it has one node, its "(output)".
+
     Attributes:
         class_name: class of the model.
         nodes: one `LayerNode` a module; a module under two names has the first.

@@ -260,7 +260,7 @@ def _odd_sentence(data: CellScores) -> str:
         return ""
     low, high = score(scores.min()), score(scores.max())
     between = f"all pairs have {low}" if low == high else f"pairs lie between {low} and {high}"
-    return tag("div", f"No particle stands out: {between}.", class_="cka-callout")
+    return tag("div", f"No particle agrees less than the others: {between}.", class_="cka-callout")
 
 
 def _map_note(data: CellScores) -> str:

@@ -327,6 +327,7 @@ class CKAExplorer(Traits):
                 self._views.pickers[name].checked = list(names)
             self._views.toolbar.show_pair(self.pair)
             self._draw()
+            self._show_status()
 
     # without a front end -------------------------------------------------------------------------
     def __repr__(self) -> str:

@@ -80,7 +80,10 @@ class Screen:
                 heatmap.row_color, heatmap.col_color = slots[row], slots[col]
                 heatmap.height = _comfortable(len(axes[0].layers))
             parted = APART if apart(known, sources, *axes).any() else ""
-            heatmap.reason = ", or ".join(filter(None, (parted, LACKS[metric])))
+            bare = next(
+                (f'no layer of "{side.model}" is ticked' for side in axes if not side.layers), ""
+            )
+            heatmap.reason = bare or ", or ".join(filter(None, (parted, LACKS[metric])))
             heatmap.value_name = VALUE_NAMES[metric]
             heatmap.auto_range = metric != "mean" or views.toolbar.range.value
             heatmap.set_data(self._values, errors)
@@ -92,6 +95,8 @@ class Screen:
         """Draw the drill-down of the selected cell, or say why there is none."""
         if not known:
             return
+        if cell is not None and tuple(key.model for key in cell) != tuple(pair):
+            cell = None  # it comes back with its pair
         run = known.run_of(cell) if cell is not None else None
         if cell is None or run is None:
             self._views.drill.clear(*([UNKNOWN] if cell is not None else []))
@@ -150,4 +155,4 @@ class Screen:
 
 def _comfortable(rows: int) -> int:
     """Height (pixels) that gives few rows room and many rows a screenful; axes included."""
-    return min(max(34 * rows + 130, 360), 690)
+    return min(max(56 * rows + 130, 360), 690)

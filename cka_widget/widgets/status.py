@@ -93,8 +93,9 @@ def _bar(state: str, progress: Progress, done: float | None, before: float) -> s
 
 def _line(state: str, progress: Progress, worst: float, setting: str) -> str:
     parts = []
-    if WORDS[state]:
-        parts.append(tag("span", WORDS[state], class_=f"cka-word cka-{state}"))
+    word = WORDS[state] or ("" if progress.samples else "running, first batch")
+    if word:
+        parts.append(tag("span", word, class_=f"cka-word cka-{state}"))
     if progress.samples:
         parts.append(_of(progress.samples, progress.total_samples, "samples", state == "running"))
         parts.append(f"<span>{escape(_batches(progress, state))}</span>")

@@ -21,6 +21,15 @@ const STANDS = "What it had computed still stands here, but no click is answered
 const GONE = `The kernel is gone. ${STANDS}`;
 const RUN_GONE = `The kernel is gone, and the run with it. ${STANDS}`;
 
+/** What sends something to the kernel when it is clicked or changed. */
+const INPUTS = ".jupyter-button, select, input, .cka-stage, [role='treeitem']";
+
+/** A click by the mouse (a key's has no detail) at the spot of the last, within a second. */
+const isSecond = (last: MouseEvent, e: MouseEvent): boolean =>
+  e.detail > 0 &&
+  e.timeStamp - last.timeStamp < 1000 &&
+  Math.hypot(e.clientX - last.clientX, e.clientY - last.clientY) < 8;
+
 /** Says why a pressed button has not acted yet and what the run does, and asks for news where none come by themselves. */
 export function render({ model, el, signal: host }: Props<Traits> & { model: Pick<AnyModel<Traits>, "send"> }): () => void {
   const { signal, end } = lifetime(host);
@@ -45,10 +54,10 @@ export function render({ model, el, signal: host }: Props<Traits> & { model: Pic
   const explain = () => {
     if (before !== null) line.textContent = model.get("heard") > before ? BATCH : KERNEL;
   };
-  const clicked = (e: Event) => {
-    const button = e.target instanceof Element ? e.target.closest(".jupyter-button") : null;
-    if (gone || !button || button.closest(".cka-explorer") !== el.closest(".cka-explorer")) return;
-    const steers = button.matches(".cka-steer");
+  const steered = (e: Event) => {
+    const target = e.target instanceof Element ? e.target.closest(INPUTS) : null;
+    if (gone || !target || target.closest(".cka-explorer") !== el.closest(".cka-explorer")) return;
+    const steers = target.matches(".cka-steer");
     before = steers ? model.get("heard") : Infinity;
     if (!steers) setTimeout(ask);
     idle = 0;
@@ -62,7 +71,20 @@ export function render({ model, el, signal: host }: Props<Traits> & { model: Pic
     clearTimeout(patience);
     line.textContent = "";
   };
+  let last: { button: Element; event: MouseEvent } | null = null;
+  /** The second half of a double click belongs to the button that was there, not to the one that took its place. */
+  const clicked = (e: MouseEvent) => {
+    const button = e.target instanceof Element ? e.target.closest(".cka-explorer .jupyter-button") : null;
+    if (button && last && button !== last.button && isSecond(last.event, e)) {
+      e.preventDefault();
+      e.stopImmediatePropagation();
+      return;
+    }
+    last = button && { button, event: e };
+    steered(e);
+  };
   document.addEventListener("click", clicked, { signal, capture: true });
+  document.addEventListener("change", steered, { signal, capture: true });
   onChange(model, ["state"], answered, signal);
   onChange(model, ["heard"], () => line.textContent && explain(), signal);
 

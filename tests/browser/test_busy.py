@@ -99,6 +99,46 @@ def test_run_in_a_busy_kernel_says_that_it_waits(notebook: Notebook, explorer: L
     expect(explorer.locator(".cka-live-text").get_by_text("is running")).to_have_count(1)
 
 
+def test_a_double_click_runs_once_and_to_the_end(notebook: Notebook, explorer: Locator) -> None:
+    """The buttons change under the pointer: what stands there then was not meant."""
+    notebook.execute("explorer.run()")
+    notebook.wait_for_value("explorer.progress > 0")
+    explorer.get_by_role("button", name="Cancel").click()
+    again = explorer.get_by_role("button", name="Run again")
+    box = again.bounding_box()
+    assert box is not None
+    mouse = notebook.page.mouse
+    mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    for _ in range(4):
+        mouse.down()
+        mouse.up()
+        notebook.page.wait_for_timeout(150)
+    notebook.wait_for_value("explorer.progress > 0.1")
+    assert notebook.value("explorer.state") == "running"
+    enough = explorer.get_by_role("button", name="Good enough")
+    enough.click()
+    expect(explorer.locator(".cka-state")).to_contain_text("done")
+
+
+def test_a_click_on_a_cell_says_that_it_waits(notebook: Notebook, explorer: Locator) -> None:
+    notebook.execute("explorer.run()")
+    notebook.wait_for_value("explorer.progress > 0.1")
+    notebook.execute("explorer.cancel(); explorer.wait()")
+    waiting, stage = explorer.locator(".cka-waiting"), explorer.locator(".cka-stage").first
+    notebook.page.evaluate(
+        """() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session
+            .kernel.requestExecute({ code: "import time; time.sleep(4)" }).done; }"""
+    )
+    x, y, w, h = (float(n) for n in (stage.get_attribute("data-plot") or "").split())
+    stage.click(position={"x": x + w / 4, "y": y + h / 4})
+    waits = waiting.filter(has_text="another cell is running")
+    told = explorer.locator(".cka-drill").filter(has_not_text="No cell selected")
+    expect(waits.or_(told).first).to_be_visible(timeout=2 * SECOND)
+    notebook.page.evaluate("() => window.busy")
+    expect(told).to_be_visible()
+    expect(waiting).to_be_empty()
+
+
 def test_a_refused_run_is_an_alert_and_waits_for_nothing(
     notebook: Notebook, explorer: Locator
 ) -> None:

@@ -45,7 +45,7 @@ def test_chance_is_said_in_words(level, words):
 def test_agreement_is_said_in_words():
     drill = DrillDown()
     drill.show(FakeResult({"wide": 4, "deep": 5}), cell("wide", "fc", "deep", "fc"))
-    assert "No particle stands out: pairs lie between" in drill.odd.value
+    assert "No particle agrees less than the others: pairs lie between" in drill.odd.value
     assert drill.matrix.flag_rows == drill.matrix.flag_cols == []
 
 

@@ -125,6 +125,42 @@ def test_selecting_within_one_ensemble_turns_the_page(finished):
     finished.pair, finished.selection = ("A", "B"), None
 
 
+def test_a_cell_of_another_pair_comes_back_with_its_pair(finished):
+    finished.pair, finished.selection = ("A", "B"), CELL
+    header = finished._views.drill.header
+    assert "body.0" in header.value
+    finished.pair = ("B", "B")
+    assert "No cell selected" in header.value
+    assert finished.heatmap.selected == []
+    finished.pair = ("A", "B")
+    assert "body.0" in header.value
+    finished.selection = None
+
+
+def test_no_layer_ticked_says_whose(finished):
+    before = finished.layers
+    finished.layers = {"A": []}
+    assert finished.heatmap.reason == 'no layer of "A" is ticked'
+    finished.layers = before
+    assert finished.heatmap.reason == ""
+
+
+def test_modules_alone_are_compared_by_their_outputs():
+    explorer = explore({"one": nn.Linear(6, 3), "net": Net()})
+    assert explorer.layers["one"] == ["(output)"]
+    assert "1 row" in explorer._views.plan.value
+    explorer.run(block=True)
+    assert explorer.heatmap.row_labels == ["(output)"]
+    explorer.selection = (("one", "(output)"), ("net", "head"))
+    assert explorer.heatmap.selected == [0, explorer.heatmap.col_labels.index("head")]
+    explorer.layers = {"one": []}
+    with pytest.raises(ValueError, match='tick at least one layer of "one"'):
+        explorer.run()
+    explorer.layers = {"one": ["(output)"]}
+    explorer.run(block=True)
+    assert explorer.result.layers("one") == ["(output)"]
+
+
 def test_metric_shows_mean_spread_and_error(finished):
     finished.pair = ("A", "B")
     for metric, frame in (("spread", "spread"), ("stderr", "stderr"), ("mean", "matrix")):

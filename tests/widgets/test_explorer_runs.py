@@ -117,6 +117,8 @@ def test_running_twice_at_once_and_without_layers_is_refused():
         explorer.run()
     explorer._views.header.run.click()
     assert "tick at least one layer" in explorer._views.line.notes.value
+    explorer.layers = {"A": ["head"]}
+    assert "tick at least one layer" not in explorer._views.line.notes.value
 
 
 def test_more_data_sharpens_a_finished_run():

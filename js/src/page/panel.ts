@@ -145,7 +145,7 @@ function verdict(report: Report, data: CellData, names: Names): Node {
   if (known.length < 3) return document.createTextNode("");
   const [low, high] = [score(Math.min(...known)), score(Math.max(...known))];
   const between = low === high ? `all pairs have ${low}` : `pairs lie between ${low} and ${high}`;
-  return h("div", { class: "cka-callout" }, `No particle stands out: ${between}.`);
+  return h("div", { class: "cka-callout" }, `No particle agrees less than the others: ${between}.`);
 }
 
 function below(

@@ -68,7 +68,9 @@ export function line(t: Tree, row: Row, at: number, look: Look): HTMLElement {
   const { node } = row;
   const n = node === ROOT ? null : t.nodes[node];
   const faint = n !== null && !look.own && (look.mark === "false" || !selectable(n));
-  const classes = ["cka-row", faint && "cka-faint", look.active && "cka-active", !look.choosable && "cka-cannot"];
+  // A number says nothing: in a narrow picker, too, its class stands beside it.
+  const numbered = n !== null && /^\d+$/.test(n.label);
+  const classes = ["cka-row", numbered && "cka-numbered", faint && "cka-faint", look.active && "cka-active", !look.choosable && "cka-cannot"];
   return h(
     "div",
     {
