@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from cka_widget.engine.keys import Cell
+from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.widgets.cell_scores import (
     CellScores,
     Profile,
@@ -219,7 +219,7 @@ def _odd(data: CellScores) -> tuple[list[int], list[int]]:
 
 def _header(data: CellScores, slots: tuple[str, str]) -> str:
     first, second = (
-        tag("b", key.layer, class_=f"cka-{slot}", title=key.model)
+        tag("b", _title_of(key), class_=f"cka-{slot}", title=key.model)
         for key, slot in zip(data.cell, slots, strict=True)
     )
     title = (
@@ -233,6 +233,11 @@ def _header(data: CellScores, slots: tuple[str, str]) -> str:
         parts.append(tag("span", plural(int(data.pairs.sum()), "particle pair")))
     number = f'<div class="cka-score{"" if sure else " cka-unsettled"}">{"".join(parts)}</div>'
     return title + number + tag("div", data.reason or _chance(data), class_="cka-muted")
+
+
+def _title_of(key: LayerKey) -> str:
+    """The layer; with its model where it is a number, as in an `nn.Sequential`."""
+    return f"{key.model} {key.layer}" if key.layer.isdigit() else key.layer
 
 
 def _chance(data: CellScores) -> str:

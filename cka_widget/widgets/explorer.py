@@ -14,6 +14,7 @@ import traitlets as t
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.report_data import View
 from cka_widget.widgets import picture
+from cka_widget.widgets.cells import left_by
 from cka_widget.widgets.export import kinds
 from cka_widget.widgets.guard import LOCK, serialise
 from cka_widget.widgets.known import Known
@@ -350,6 +351,8 @@ class CKAExplorer(Traits):
 
     def _ipython_display_(self, **kwargs: Any) -> None:
         self._output.show(self._repr_mimebundle_())
+        for explorer in left_by(self):
+            explorer.cancel()  # nobody sees its run, and few could still end it
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return mimebundle(self.model_id, repr(self), self._png() if self._known else None)

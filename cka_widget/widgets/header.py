@@ -53,8 +53,8 @@ class Header(widgets.HBox):
         ]
         rest = parts[1] if len(parts) > 1 else '<span class="cka-muted">itself</span>'
         self.title.value = (
-            f'<div class="cka-heading"><b>CKA explorer</b>{parts[0]}'
-            f'<span class="cka-muted">against</span>{rest}</div>'
+            f'<div class="cka-heading"><b>CKA explorer</b>{parts[0]}<span class="cka-versus">'
+            f'<span class="cka-muted">against</span>{rest}</span></div>'
         )
 
     def show_state(self, state: str, has_result: bool, more: MoreData) -> None:

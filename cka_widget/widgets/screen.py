@@ -155,4 +155,4 @@ class Screen:
 
 def _comfortable(rows: int) -> int:
     """Height (pixels) that gives few rows room and many rows a screenful; axes included."""
-    return min(max(56 * rows + 130, 360), 690)
+    return min(max(50 * rows + 130, 360), 690)

@@ -149,6 +149,18 @@ def test_a_refused_run_is_an_alert_and_waits_for_nothing(
     expect(explorer.locator(".cka-waiting")).to_be_empty()
 
 
+def test_a_cell_run_again_ends_the_run_that_it_showed(
+    notebook: Notebook, explorer: Locator
+) -> None:
+    notebook.execute("old = explorer; old.run()")
+    notebook.wait_for_value("old.progress > 0")
+    notebook.run_all()
+    notebook.wait_for_value("explorer is not old and old.state == 'cancelled'")
+    notebook.execute("explorer.run()")
+    notebook.wait_for_value("explorer.progress > 0")
+    assert notebook.value("explorer.state") == "running"
+
+
 def test_a_pause_is_taken_back(notebook: Notebook, explorer: Locator) -> None:
     notebook.execute("explorer.run()")
     notebook.wait_for_value("explorer.progress > 0")

@@ -42,6 +42,13 @@ def test_chance_is_said_in_words(level, words):
     assert f">{words} (null 0.000 ± 0.012)" in drill.header.value
 
 
+def test_layers_that_are_numbers_are_told_with_their_model():
+    drill = DrillDown()
+    drill.show(FakeResult({"a": 1, "b": 1}, layers=("0", "fc")), cell("a", "0", "b", "fc"))
+    assert ">a 0</b>" in drill.header.value
+    assert ">fc</b>" in drill.header.value
+
+
 def test_agreement_is_said_in_words():
     drill = DrillDown()
     drill.show(FakeResult({"wide": 4, "deep": 5}), cell("wide", "fc", "deep", "fc"))

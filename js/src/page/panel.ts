@@ -82,9 +82,12 @@ function nothing(): HTMLElement[] {
 }
 
 function title(report: Report, data: CellData, names: Names): HTMLElement[] {
+  const named = (key: Key) => report.models[key.model].layers[key.layer];
+  const whole = (key: Key) => `${names.full(key)} ${named(key)}`;
+  // A number, as in an `nn.Sequential`, says nothing without its model.
   const layer = (key: Key) =>
-    h("b", { class: `cka-${names.tone(key)}`, title: names.full(key) }, report.models[key.model].layers[key.layer]);
-  const both = [data.key.row, data.key.col].map((key) => `${names.full(key)} ${report.models[key.model].layers[key.layer]}`);
+    h("b", { class: `cka-${names.tone(key)}`, title: names.full(key) }, /^\d+$/.test(named(key)) ? whole(key) : named(key));
+  const both = [data.key.row, data.key.col].map(whole);
   const spoken = both.join(" against ");
   const sure = Number.isFinite(data.error);
   const error = Number.isFinite(data.value) ? (sure ? plusMinus(data.error) : "no error bar: too few batches") : "";
