@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine import cuda_graph
-from cka_widget.engine.batches import each, map_tensors, parts, tensors
+from cka_widget.engine.batches import each, map_tensors, tensors
+from cka_widget.engine.layout import alike, layout
 from cka_widget.engine.placement import Placement
 from cka_widget.engine.recordable import searching
 from cka_widget.engine.stack import Filling, GramStack
@@ -35,7 +35,7 @@ class _Recording(NamedTuple):
 
 
 class Replay:
-    """Fills a stack, of the batches that are alike without any of the models' Python.
+    """Fills a stack; for batches that are alike, without any of the models' Python.
 
     Batches count from the one by which the stack has decided how to form its Grams. Of those that
     are alike in their shapes, and in how Grams are formed, the first is searched for what cannot be
@@ -95,8 +95,8 @@ class Replay:
         if self.refused is not None or not self._stack.settled():
             run(batches)
             return
-        key = self._stack.formation(), _layout(batches)
-        if not _same(key, self._key):
+        key = self._stack.formation(), layout(batches)
+        if not alike(key, self._key):
             self.forget()
             self._key = key
             self._search(batches, run)
@@ -185,26 +185,3 @@ def _unchanged(before: Kept, after: Kept) -> bool:
 def _all(batches: Batches) -> list[Tensor]:
     """The tensors of all batches, each batch once."""
     return list(tensors(list({id(b): b for b in batches.values()}.values())))
-
-
-def _layout(batches: Batches) -> Any:
-    """What must be equal, in its order, for two batches to go through the same operations."""
-    order = list({id(b): None for b in batches.values()})
-    return [(model, order.index(id(b)), _describe(b)) for model, b in batches.items()]
-
-
-def _describe(data: Any) -> Any:
-    if isinstance(data, Tensor):
-        plain = data.layout is torch.strided and not data.is_nested
-        return data.dtype, data.device, (data.shape, data.stride()) if plain else None
-    named = parts(data)
-    if not named:
-        return copy.deepcopy(data)  # whoever gave it may fill it anew
-    return type(data), [(name, _describe(part)) for name, part in named]
-
-
-def _same(a: Any, b: Any) -> bool:
-    try:
-        return bool(a == b)
-    except Exception:  # arrays have no single answer
-        return False

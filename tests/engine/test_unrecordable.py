@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -192,6 +193,11 @@ BATCHES: dict[str, tuple[Callable[[int, Tensor], Any], Any, str | None]] = {
     "arrays": (
         lambda k, x: {"x": x, "by": np.array([1.0, max(1, k - 4)])},
         lambda m, b: m(b["x"] * float(b["by"][1])),
+        "hardly two batches",
+    ),
+    "locks": (
+        lambda k, x: {"x": x, "by": threading.Lock()},
+        lambda m, b: m(b["x"]),
         "hardly two batches",
     ),
     "sparse": (lambda k, x: x.to_sparse(), lambda m, b: m(b.to_dense()), "nested or sparse"),
