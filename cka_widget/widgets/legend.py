@@ -64,6 +64,9 @@ def _undefined(number: int, axes: Sequence[Axis]) -> str:
             if reason and layer not in missing:
                 named.setdefault((one.model, reason), []).append(layer)
     some = "; ".join(f"{model} {_few(x)}: {why}" for (model, why), x in named.items())
+    whys = {why for _, why in named}
+    if len(whys) == 1 and sum(map(len, named.values())) == sum(len(one.layers) for one in axes):
+        some = f"all layers: {whys.pop()}"
     return f"hatched: {plural(number, 'undefined cell')}" + (f" ({some})" if some else "")
 
 

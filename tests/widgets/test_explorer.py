@@ -351,6 +351,14 @@ def test_undefined_rows_are_named_with_their_reason_under_the_heatmap():
     assert "always the same output" in explorer._views.drill.header.value
 
 
+def test_one_reason_for_all_layers_is_said_once():
+    explorer = explore({"A": Net(), "B": Net()}, loader=[torch.randn(3, 6)])
+    explorer.run(block=True)
+    legend = explorer._views.legend.value
+    assert "(all layers: " in legend
+    assert legend.count("sample") == 1
+
+
 def test_an_alias_shows_the_row_that_has_its_output(finished):
     finished.pair, everything = ("A", "B"), finished.layers
     finished.layers = {"A": ["body.1"]}
