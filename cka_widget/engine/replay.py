@@ -110,10 +110,11 @@ class Replay:
 
     def _search(self, batches: Batches, run: Run) -> None:
         self._searches += 1
-        kept = self._placement.kept()
         try:
+            kept = self._placement.kept()
             with searching(self._device) as found:
                 run(batches)
+            keeps = not _unchanged(kept, self._placement.kept())
         except Exception:  # of the search perhaps; if of the model, it comes again
             self.refuse("what it does cannot be looked at")
             self._stack.begin_again()
@@ -121,7 +122,7 @@ class Replay:
             return
         if found.reason is not None:
             self.refuse(found.reason)
-        elif not _unchanged(kept, self._placement.kept()):
+        elif keeps:
             self.refuse("a model keeps tensors from one batch to the next")
         elif any(t.device != self._device or t.layout is not torch.strided for t in _all(batches)):
             self.refuse(f"batches hold tensors that cannot be copied on {self._device}")

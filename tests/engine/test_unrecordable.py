@@ -357,6 +357,15 @@ def test_a_search_that_fails_is_not_the_models_fault(
     same(found, run(models, zoo.vectors(192)))
 
 
+def test_a_model_that_holds_what_holds_itself(tapes: Tapes) -> None:
+    model: Any = zoo.mlp(0)
+    model.ring = []
+    model.ring.append(model.ring)
+    found = run({"a": model}, zoo.vectors(192), cuda_graph=True)
+    assert "cannot be looked at" in unrecorded(found)
+    same(found, run({"a": model}, zoo.vectors(192)))
+
+
 @pytest.mark.parametrize("error", [RuntimeError("no\nmore"), torch.OutOfMemoryError("much")])
 def test_a_recording_that_fails_costs_nothing(
     error: Exception, tapes: Tapes, monkeypatch: pytest.MonkeyPatch
