@@ -9,6 +9,7 @@ from bisect import bisect_right
 import torch
 
 from cka_widget.engine.blocks import split
+from cka_widget.engine.errors import CompareError
 
 # float64 matrices of all pairs of rows that stand at once: running sums, a result's copy of
 # them, and what scores and error bars are computed with (peak seen with 3,000 rows: 15.5).
@@ -52,6 +53,19 @@ def rows_that_fit(memory: float, n: int, hsic_batch_size: int | None, min_sample
         )
         - 1
     )
+
+
+def check(
+    rows: int, n: int, hsic_batch_size: int | None, min_samples: int, device: torch.device
+) -> None:
+    """Raises CompareError where the device has not the memory that rows at batches of n need."""
+    memory, size = memory_of(device), (n, hsic_batch_size, min_samples)
+    if (needed := bytes_needed(rows, *size)) > memory:
+        raise CompareError(
+            f"{rows:,} rows (layers times particles) at batches of {n} samples need "
+            f"{needed / 1e9:.1f} GB and {device} has {memory / 1e9:.1f}: "
+            f"choose at most {rows_that_fit(memory, *size):,} rows, or a smaller hsic_batch_size"
+        )
 
 
 def memory_of(device: torch.device) -> float:

@@ -188,8 +188,9 @@ def compare(
             one architecture on a GPU. Their parameters are copied side by side, and activations of
             all stand at once. Decisions on data and recurrent layers cannot be mapped.
         cuda_graph: record the passes of a batch once and replay them for the batches after it, of
-            the same shape, so that a GPU need not wait for Python. Models must do the same with
-            every batch and read no numbers; the run goes on without where it sees that they do.
+            the same shape, so that a GPU need not wait for Python. Models that read numbers, keep
+            tensors or do otherwise with another batch run as without, where that is seen: it is
+            searched for once and checked once. Hooks of your own do not fire on replays.
         progress: show a progress bar.
         options: the above, by name.
 

@@ -24,7 +24,7 @@ from cka_widget.engine.batches import (
     without_labels,
 )
 from cka_widget.engine.blocks import split
-from cka_widget.engine.budget import bytes_needed, memory_of, rows_that_fit, samples_at_once
+from cka_widget.engine.budget import check, samples_at_once
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
@@ -182,17 +182,9 @@ class Session:
     def _check_memory(self, n: int, given: list[Any]) -> None:
         """Bound the Grams of large batches; raise where the rows cannot fit, before any pass."""
         rows = self._likely_rows()
-        size = (n, self._hsic_batch_size, self._kernel.min_samples)
         if all(count(batch) == n for batch in given):
             self._limit = samples_at_once(rows, self._hsic_batch_size)
-        memory = memory_of(self.device)
-        if bytes_needed(rows, *size) <= memory:
-            return
-        raise CompareError(
-            f"{rows:,} rows (layers times particles) at batches of {n} samples need "
-            f"{bytes_needed(rows, *size) / 1e9:.1f} GB and {self.device} has {memory / 1e9:.1f}: "
-            f"choose at most {rows_that_fit(memory, *size):,} rows, or a smaller hsic_batch_size"
-        )
+        check(rows, n, self._hsic_batch_size, self._kernel.min_samples, self.device)
 
     def _take(self, batches: Mapping[str, Any], n: int) -> None:
         """Run the batch, in equal pieces where it does not fit the device's memory."""

@@ -81,7 +81,7 @@ class Screen:
                 heatmap.height = _comfortable(len(axes[0].layers))
             parted = APART if apart(known, sources, *axes).any() else ""
             bare = next(
-                (f'no layer of "{side.model}" is ticked' for side in axes if not side.layers), ""
+                (f'No layer of "{side.model}" is ticked' for side in axes if not side.layers), ""
             )
             heatmap.reason = bare or ", or ".join(filter(None, (parted, LACKS[metric])))
             heatmap.value_name = VALUE_NAMES[metric]

@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import stack_module_state
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cka_widget.engine import budget, placement, session
+from cka_widget.engine import budget, placement
 from cka_widget.engine.budget import bytes_needed, gram_bytes, rows_that_fit
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning, CompareError
@@ -111,7 +111,7 @@ def test_rows_that_cannot_fit_are_told_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = zoo.Counting(zoo.mlp())
-    monkeypatch.setattr(session, "memory_of", lambda device: 1e5)
+    monkeypatch.setattr(budget, "memory_of", lambda device: 1e5)
     with pytest.raises(CompareError, match=r"rows .* at batches of 64 .* choose at most \d+ rows"):
         run({"a": model}, zoo.vectors(64, batch=64))
     assert model.sizes == []

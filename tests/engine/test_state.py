@@ -21,6 +21,7 @@ from torch import nn
 from cka_widget.engine import hsic
 from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.placement import pick_device
 
 
 def busy_model() -> nn.Module:
@@ -377,3 +378,12 @@ def test_two_runs_on_two_devices_do_not_share_a_model() -> None:
         with pytest.raises(CompareError, match=r'another run has model "a" on another device'):
             next(iter_compare({"a": model}, zoo.vectors(), device="cpu:0"))
     run({"a": model}, zoo.vectors(), device="cpu:0")
+
+
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors name theirs: two names for one device are not equal."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert pick_device("cuda") == pick_device(None) == torch.device("cuda", 1)
+    assert pick_device("cuda:0") == torch.device("cuda", 0)
+    assert pick_device("cpu") == torch.device("cpu")

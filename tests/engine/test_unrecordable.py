@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -80,31 +78,29 @@ class Drifts(nn.Module):
         return y - self.mean
 
 
-MODELS: dict[str, tuple[Callable[[], Any], str, int]] = {
+MODELS: dict[str, tuple[Callable[[], Any], str]] = {
     "reads": (
         lambda: zoo.seeded(zoo.DataDependent),
         "an operation (aten._local_scalar_dense.default) depends on the data",
-        0,
     ),
-    "remembers": (lambda: zoo.seeded(Remembers), KEEPS, 0),
-    "new buffer": (lambda: zoo.seeded(zoo.Steps), KEEPS, 0),
-    "written buffer": (lambda: zoo.seeded(Drifts), KEEPS, 0),
+    "remembers": (lambda: zoo.seeded(Remembers), KEEPS),
+    "new buffer": (lambda: zoo.seeded(zoo.Steps), KEEPS),
+    "written buffer": (lambda: zoo.seeded(Drifts), KEEPS),
     "stacked": (
         lambda: StackedParticles(
             zoo.Steps(), *stack_module_state([zoo.seeded(zoo.Steps, seed=k) for k in range(2)])
         ),
         KEEPS,
-        0,
     ),
 }
 
 
 @pytest.mark.parametrize("case", MODELS)
 def test_models(case: str, tapes: Tapes) -> None:
-    made, reason, recordings = MODELS[case]
+    made, reason = MODELS[case]
     batches = zoo.vectors(256, batch=32)
     found = run({"a": made(), "b": zoo.mlp(1)}, batches, cuda_graph=True)
-    assert len(tapes) == recordings
+    assert not tapes
     assert reason in unrecorded(found)
     same(found, run({"a": made(), "b": zoo.mlp(1)}, batches))
 
@@ -139,130 +135,6 @@ def test_what_forward_does_on_the_host_is_noticed(tapes: Tapes) -> None:
 
     found = run({"a": zoo.mlp(0)}, zoo.vectors(112), forward=forward, cuda_graph=True)
     assert ALIKE in unrecorded(found)
-
-
-@dataclass(eq=False)
-class Texts:
-    x: Tensor
-    names: list[str]
-
-
-class Own(MutableMapping[str, Any]):
-    """A mapping whose copies share what they hold."""
-
-    def __init__(self, store: dict[str, Any]) -> None:
-        self.store = store
-
-    def __getitem__(self, key: str) -> Any:
-        return self.store[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.store[key] = value
-
-    def __delitem__(self, key: str) -> None:
-        del self.store[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.store)
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-
-class Named(nn.Module):
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, input: Tensor) -> Any:
-        return self.inner(input)
-
-
-def names(k: int, x: Tensor) -> list[str]:
-    return [f"{k} {i}" for i in range(len(x))]
-
-
-BATCHES: dict[str, tuple[Callable[[int, Tensor], Any], Any, str | None]] = {
-    "texts as labels": (lambda k, x: (x, names(k, x)), None, None),
-    "ragged labels": (lambda k, x: (x, torch.zeros(k + 1)), None, None),
-    "labels by name": (lambda k, x: {"input": x, "labels": torch.zeros(k + 1)}, None, None),
-    "texts": (lambda k, x: (x, names(k, x)), lambda m, b: m(b[0]), "hardly two batches"),
-    "an object": (lambda k, x: Texts(x, names(k, x)), lambda m, b: m(b.x), "hardly two batches"),
-    "same texts": (lambda k, x: Texts(x, ["a"] * 16), lambda m, b: m(b.x), None),
-    "own mapping": (lambda k, x: Own({"x": x}), lambda m, b: m(b["x"]), None),
-    "arrays": (
-        lambda k, x: {"x": x, "by": np.array([1.0, max(1, k - 4)])},
-        lambda m, b: m(b["x"] * float(b["by"][1])),
-        "hardly two batches",
-    ),
-    "locks": (
-        lambda k, x: {"x": x, "by": threading.Lock()},
-        lambda m, b: m(b["x"]),
-        "hardly two batches",
-    ),
-    "sparse": (lambda k, x: x.to_sparse(), lambda m, b: m(b.to_dense()), "nested or sparse"),
-    "compressed": (lambda k, x: x.to_sparse_csr(), lambda m, b: m(b.to_dense()), "an operation"),
-}
-
-
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
-@pytest.mark.parametrize("case", BATCHES)
-def test_batches(case: str, tapes: Tapes) -> None:
-    made, forward, reason = BATCHES[case]
-    models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
-    if case == "labels by name":
-        models = {name: Named(model) for name, model in models.items()}
-    batches = [made(k, x) for k, x in enumerate(zoo.vectors(192))]
-    found = run(models, batches, forward=forward, cuda_graph=True)
-    if reason is None:
-        assert not any("CUDA graph" in sentence for sentence in found.warnings)
-        assert len(tapes) == 1
-    else:
-        assert reason in unrecorded(found)
-    same(found, run(models, [made(k, x) for k, x in enumerate(zoo.vectors(192))], forward=forward))
-
-
-class Sum(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(8, 6), nn.Linear(8, 6)
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.a(x) + torch.relu(self.b(y))
-
-
-def test_names_in_another_order_are_another_batch(tapes: Tapes) -> None:
-    pairs = zip(zoo.vectors(256), zoo.vectors(256, seed=1), strict=True)
-    batches = [
-        {"x": x, "y": 3 * y} if k < 5 else {"y": 3 * y, "x": x} for k, (x, y) in enumerate(pairs)
-    ]
-    model = zoo.seeded(Sum)
-    same(run({"a": model}, batches, cuda_graph=True), run({"a": model}, batches))
-    assert len(tapes) == 2
-
-
-def test_what_a_loader_fills_anew_is_seen(tapes: Tapes) -> None:
-    def loader() -> Any:
-        held = [1.0]
-        for k, x in enumerate(zoo.vectors(256)):
-            held[0] = max(1.0, k - 4.0)
-            yield {"x": x, "by": held}
-
-    def forward(model: nn.Module, batch: Any) -> Any:
-        return model(batch["x"] * batch["by"][0])
-
-    found = run({"a": zoo.mlp(0)}, loader(), forward=forward, cuda_graph=True)
-    same(found, run({"a": zoo.mlp(0)}, loader(), forward=forward))
-
-
-def test_pieces_of_several_sizes(tapes: Tapes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large batches are cut, here into 18, 16 and 16."""
-    monkeypatch.setattr("cka_widget.engine.session.samples_at_once", lambda *a: 18)
-    models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors(1000, batch=50)
-    found = run(models, batches, cuda_graph=True)
-    assert "hardly two batches" in unrecorded(found)
-    assert len(tapes) <= 8
-    same(found, run(models, batches))
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -341,6 +213,7 @@ def test_operations_of_higher_order(tapes: Tapes) -> None:
 
     model = zoo.seeded(Conditional)
     found = run({"a": model}, zoo.vectors(192), cuda_graph=True)
+    assert len(tapes) == 1
     same(found, run({"a": model}, zoo.vectors(192)))
 
 
@@ -407,37 +280,3 @@ def test_without_a_gpu_the_run_says_so() -> None:
         "it needs a CUDA device, and the models ran on cpu."
     )
     same(found, run(models, zoo.vectors(192), device="cpu"))
-
-
-X = torch.arange(6.0).view(2, 3)
-
-
-@torch.library.custom_op("cka_widget_tests::index_of", mutates_args=())
-def index_of(x: Tensor, which: list[int]) -> Tensor:
-    return x[:, which].clone()
-
-
-@pytest.mark.parametrize(
-    ("operation", "reason"),
-    [
-        (lambda: X @ X.mT, None),
-        (lambda: X[torch.tensor([0, 1])], None),
-        (lambda: index_of(X, [1, 0]), None),
-        (lambda: X.masked_fill(X > 2, 0.0), None),
-        (lambda: torch.where(X > 2, X, 1.0), None),
-        (lambda: X.clone().index_add_(0, torch.tensor([0]), X[:1]), None),
-        (lambda: X.sum().item(), "the host must know"),
-        (lambda: X.nonzero(), "the host must know"),
-        (lambda: X[X > 2], "the host must know"),
-        (lambda: X.clone().index_put_((X > 2,), torch.tensor(1.0)), "the host must know"),
-        (lambda: torch.equal(X, X), "the host must know"),
-        (lambda: X.to("meta"), "memory of meta"),
-        (lambda: X.sum().to("meta"), "memory of meta"),
-        (lambda: X.to_sparse() * 2, "sparse tensors"),
-    ],
-)
-def test_operations(operation: Callable[[], Any], reason: str | None) -> None:
-    with Recordable(CPU) as found:
-        operation()
-    assert (found.reason or "").endswith(reason or "")
-    assert (found.reason is None) == (reason is None)

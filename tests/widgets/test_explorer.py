@@ -140,7 +140,7 @@ def test_a_cell_of_another_pair_comes_back_with_its_pair(finished):
 def test_no_layer_ticked_says_whose(finished):
     before = finished.layers
     finished.layers = {"A": []}
-    assert finished.heatmap.reason == 'no layer of "A" is ticked'
+    assert finished.heatmap.reason == 'No layer of "A" is ticked'
     finished.layers = before
     assert finished.heatmap.reason == ""
 
