@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from cka_widget.text import writable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -102,7 +104,7 @@ def draw_brackets(
         ax.add_line(Line2D((0, 0), ends, **style) if rows else Line2D(ends, (0, 0), **style))
         x, y = (0, middle) if rows else (middle, 0)
         said = _fit(name, int(cell * (last - first + 1) / (0.6 * font)))
-        ax.text(x, y, said, transform=text, fontsize=font, parse_math=False, **turned)
+        ax.text(x, y, writable(said), transform=text, fontsize=font, parse_math=False, **turned)
 
 
 def _fit(name: str, most: int) -> str:

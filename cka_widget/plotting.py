@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cka_widget.brackets import ROOM, draw_brackets, take_apart
+from cka_widget.text import writable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -179,7 +180,7 @@ def _short(label: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # a dollar sign would start a formula
+    return writable(text).replace("$", r"\$")  # a dollar sign would start a formula
 
 
 def _annotate(ax: Axes, table: npt.NDArray[np.float64], image: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cka_widget.report_data import View, page_data
+from cka_widget.text import writable
 
 if TYPE_CHECKING:
     from cka_widget.engine.result import CKAResult
@@ -85,6 +86,7 @@ def to_html(
         heatmap=heatmap,
         script=script,
     )
+    page = writable(page)
     if path is not None:
         Path(path).write_text(page, encoding="utf-8", newline="\n")
     return page

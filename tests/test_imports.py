@@ -23,11 +23,14 @@ ALLOWED = {
     "layer_tree": set(),
     "introspection": {"engine", "layer_tree"},
     "torch_cka": {"engine", "torch_cka_run", "plotting"},
-    "report": {"engine", "report_data"},
+    "text": set(),
+    "report": {"engine", "report_data", "text"},
     "report_data": {"engine"},
-    "brackets": set(),
-    "plotting": {"engine", "brackets"},
-    "widgets": {"engine", "introspection", "layer_tree", "plotting", "report_data", "__init__"},
+    "brackets": {"text"},
+    "plotting": {"engine", "brackets", "text"},
+    "widgets": {
+        *("engine", "introspection", "layer_tree", "plotting", "report_data", "text", "__init__")
+    },
 }
 ENGINE = {
     "keys": set(),

@@ -16,13 +16,24 @@ def merge(first: CKAResult, second: CKAResult) -> CKAResult:
     """The same layers over more data; a new result, both inputs untouched.
 
     Raises:
-        ValueError: the layers, particles, kernels or estimators differ.
+        ValueError: the layers, particles, kernels or estimators differ, or both hold the same run.
     """
     mine = [(m.name, m.layers, m.n_particles) for m in first.rows]
     if mine != [(m.name, m.layers, m.n_particles) for m in second.rows]:
         raise ValueError("merge needs the same models, particles and layers in both results")
     first.require_same_options(second, "merge")
+    runs = [r.provenance.get("run_ids") or [] for r in (first, second)]
+    if set(runs[0]) & set(runs[1]):
+        raise ValueError(
+            "merge needs results over different samples: a run that is in both would count twice, "
+            "with error bars too small"
+        )
     warnings = first.warnings + second.warnings
+    if not all(runs):
+        warnings += (
+            "A merged result was saved by an older version, without the id of its run: make sure "
+            "that no samples are in two of the merged results, or its error bars are too small.",
+        )
     if first.provenance.get("sigma") != second.provenance.get("sigma"):
         warnings += (
             "The merged results set their RBF bandwidths by different first batches: the scores "
@@ -43,6 +54,7 @@ def merge(first: CKAResult, second: CKAResult) -> CKAResult:
             **first.provenance,
             "seconds": sum(seconds),
             "seeds": list(dict.fromkeys(seeds)) or None,
+            "run_ids": [*runs[0], *runs[1]],
         },
     )
 
@@ -69,6 +81,7 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
                     f"{getattr(other, what)} {what}"
                 )
         first.require_same_options(other, "concat")
+    runs = [r.provenance.get("run_ids") or [] for r in results]
     models = _union(results)
     rows, groups = _numbers(models)
     reasons: list[str | None] = [None] * len(rows)
@@ -98,6 +111,7 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
             **first.provenance,
             "sigma": sigma if first.provenance.get("sigma") else None,
             "seconds": sum(r.provenance.get("seconds", 0.0) for r in results),
+            "run_ids": list(dict.fromkeys(one for run in runs for one in run)),
         },
     )
 

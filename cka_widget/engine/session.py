@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -81,6 +82,7 @@ class Session:
             "precision": self._precision,
             "torch": torch.__version__,
             "python": platform.python_version(),
+            "run_ids": [uuid.uuid4().hex],
         }
         if isinstance(layers, Mapping) and (unknown := set(layers) - set(self.models)):
             raise ValueError(f'layers= names "{sorted(map(str, unknown))[0]}", which is no model')

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
+import os
+import secrets
+from collections.abc import Mapping
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
@@ -11,14 +14,17 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as to_bytes
 
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
 from cka_widget.engine.sums import ARRAYS, HsicSums, empty
 
-VERSION = 2
-_KEY = "cka_widget"
+# Format 3 has a checksum and the ids of its runs; 2 brought `moments`.
+VERSION = 3
+_KEY, _CHECKSUM = "cka_widget", "sha256"
+# Above any count or sum of a run, and far within float64.
+_MOST = 1e18
 _KINDS: dict[str, Any] = {
     "rows": list,
     "row_reasons": list,
@@ -33,6 +39,9 @@ _KINDS: dict[str, Any] = {
 
 def save(result: CKAResult, path: str | PathLike[str]) -> None:
     """Write a result with its sums, so that it can be merged later; nothing is pickled.
+
+    The file is written beside `path`, as `path` with ".part-" and a number, and takes its place
+    when it is whole: whatever happens meanwhile, an older file stays as it was.
 
     Raises:
         FileNotFoundError: the directory does not exist.
@@ -57,10 +66,38 @@ def save(result: CKAResult, path: str | PathLike[str]) -> None:
         "warnings": result.warnings,
         "provenance": dict(result.provenance),
     }
+    header = json.dumps(text)
+    data = to_bytes(arrays, metadata={_KEY: header, _CHECKSUM: _checksum(header, arrays)})
     try:
-        save_file(arrays, path, metadata={_KEY: json.dumps(text)})
-    except SafetensorError as error:
+        _replace(Path(path), data)
+    except OSError as error:
         raise OSError(f"cannot save {path}: {error}") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Give a file these contents, all or none of them."""
+    if path.is_dir():
+        raise IsADirectoryError("it is a directory")
+    target = path.resolve()  # of a link, what it points to
+    part = target.with_name(f"{target.name}.part-{secrets.token_hex(4)}")
+    try:
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _checksum(header: str, arrays: Mapping[str, Any]) -> str:
+    """SHA-256 of the text and of every array with its name, type and shape."""
+    digest = hashlib.sha256(header.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def load(path: str | PathLike[str]) -> CKAResult:
@@ -84,6 +121,9 @@ def load(path: str | PathLike[str]) -> CKAResult:
         if type(version) is not int:
             raise TypeError(f"its version is {version!r}")
         if version <= VERSION:
+            # A newer version may sum otherwise: it is told by its number.
+            if version > 2 or _CHECKSUM in metadata:
+                _check(metadata, arrays)
             return _restore(text, arrays)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from error
@@ -92,16 +132,27 @@ def load(path: str | PathLike[str]) -> CKAResult:
     )
 
 
+def _check(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> None:
+    """Raises ValueError where the file is not as it was written."""
+    if metadata.get(_CHECKSUM) != _checksum(metadata[_KEY], arrays):
+        raise ValueError("its contents were changed after it was saved")
+
+
 def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
     for what, kind in _KINDS.items():
         if not isinstance(text[what], kind) or isinstance(text[what], bool):
             raise TypeError(f"its {what} is a {type(text[what]).__name__}")
     for what in ("weight", "blocks", "samples", "batches"):
-        if not 0 <= text[what] < math.inf:
+        if not 0 <= text[what] < _MOST:
             raise ValueError(f"its {what} is {text[what]}")
+    if (text["weight"] > 0) != (text["blocks"] > 0):
+        raise ValueError(f"its weight is {text['weight']} at {text['blocks']} blocks")
     rows = tuple(_rows(**one) for one in text["rows"])
+    if len({m.name for m in rows}) != len(rows):
+        raise ValueError("two of its models have one name")
     if len(text["row_reasons"]) != sum(map(len, rows)):
         raise ValueError("its reasons do not fit its layers")
+    _check_provenance(text["provenance"], sum(map(len, rows)))
     pooled = None
     if "pooled.h" in arrays or any(m.n_particles > 1 for m in rows):
         pooled = _sums("pooled.", sum(len(m.layers) for m in rows), text, arrays)
@@ -117,10 +168,35 @@ def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
     )
 
 
+def _check_provenance(found: Mapping[str, Any], rows: int) -> None:
+    """What later code counts with; the rest is told as it stands."""
+    seconds, sigma = found.get("seconds", 0.0), found.get("sigma")
+    if not _is_number(seconds) or not 0 <= seconds < _MOST:
+        raise ValueError(f"its seconds are {seconds!r}")
+    if sigma is not None and not (
+        isinstance(sigma, list)
+        and len(sigma) == rows
+        and all(one is None or (_is_number(one) and 0 < one < _MOST) for one in sigma)
+    ):
+        raise ValueError("its bandwidths do not fit its layers")
+    for what, kind in (("seeds", int), ("run_ids", str)):
+        listed = found.get(what) or []
+        if not isinstance(listed, list) or any(type(one) is not kind for one in listed):
+            raise TypeError(f"its {what} are {listed!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _rows(name: Any, layers: Any, n_particles: Any, aliases: Any, skipped: Any) -> ModelRows:
     kinds = tuple(map(type, (layers, n_particles, aliases, skipped)))
     if kinds != (list, int, dict, dict) or n_particles < 1:
         raise TypeError("its layers, particles or their names are of another kind")
+    if len(set(map(_text, layers))) != len(layers):
+        raise ValueError("two of its layers have one name")
+    if not set(aliases.values()) <= set(layers):
+        raise ValueError("one of its names stands for no layer")
     aliases, skipped = ({_text(k): _text(v) for k, v in d.items()} for d in (aliases, skipped))
     return ModelRows(_text(name), tuple(map(_text, layers)), n_particles, aliases, skipped)
 

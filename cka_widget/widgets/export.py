@@ -14,6 +14,7 @@ import ipywidgets as widgets
 
 from cka_widget.layer_tree import LayerTree
 from cka_widget.report_data import View
+from cka_widget.text import writable
 from cka_widget.widgets import picture
 from cka_widget.widgets.format import tag
 from cka_widget.widgets.shown import layer_info
@@ -116,7 +117,7 @@ def kinds(
     return {
         "PNG": ("cka.png", lambda: picture.png(drawing(), picture.PRINT)),
         "SVG": ("cka.svg", lambda: picture.svg(drawing())),
-        "CSV": ("cka.csv", lambda: result().to_frame().to_csv(index=False).encode()),
+        "CSV": ("cka.csv", lambda: writable(result().to_frame().to_csv(index=False)).encode()),
         "page": ("cka.html", lambda: _page(result(), *shown(), trees)),
         "result": ("cka.safetensors", lambda: saved(result())),
     }

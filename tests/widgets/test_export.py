@@ -52,6 +52,21 @@ def test_each_kind_is_written_beside_the_notebook(explorer, tmp_path, label, nam
     assert "wrote" in menu.message.value
 
 
+@pytest.mark.parametrize("label", ["PNG", "SVG", "CSV", "page", "result"])
+def test_a_name_that_no_file_can_hold_is_written_with_a_sign_in_its_place(
+    tmp_path, monkeypatch, label
+):
+    monkeypatch.chdir(tmp_path)
+    nets = {name: nn.Sequential(nn.Linear(6, 8), nn.Tanh()) for name in ("A", "half \ud83d")}
+    explorer = cw.CKAExplorer(nets, [torch.randn(32, 6) for _ in range(6)], device="cpu")
+    explorer.run(block=True)
+    press(explorer, label)
+    assert "wrote" in explorer._views.menu.message.value
+    if label in ("CSV", "page"):
+        (written,) = tmp_path.iterdir()
+        assert "half \ufffd" in written.read_text(encoding="utf-8")
+
+
 def test_the_page_names_classes_and_escapes_models(explorer, tmp_path):
     press(explorer, "page")
     text = (tmp_path / "cka.html").read_text(encoding="utf-8")
