@@ -16,28 +16,28 @@ THEMES = ("auto", "light", "dark")
 COLOR_MAPS = ("magma", "cividis", "viridis")
 
 
-def script(name: str) -> Path | str:
-    """Return the built module of a widget, or one that says that it was not built.
+def script(name: str) -> str:
+    """The built module of a widget, or one that says that it was not built.
+
+    As text and no path: of a path anywidget watches the file on behalf of every instance, and
+    keeps all instances for that.
 
     Args:
         name: file name below `cka_widget/static`, such as `"heatmap.js"`.
-
-    Returns:
-        The path, which anywidget reads, or JavaScript source.
     """
     path = STATIC / name
     if path.is_file():
-        return path
+        return path.read_text(encoding="utf-8")
     said = json.dumps(
         f"{name} was not built: run `npm ci && npm run build` in js/, then import again."
     )
     return f"export default {{ render({{ el }}) {{ el.textContent = {said}; }} }};"
 
 
-def styles(name: str) -> Path | str:
-    """Return the built style sheet of a widget, or an empty one where it was not built."""
+def styles(name: str) -> str:
+    """The built style sheet of a widget, or an empty one where it was not built."""
     path = STATIC / name
-    return path if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def known_keywords(widget: type[traitlets.HasTraits], keywords: Iterable[str]) -> None:

@@ -43,3 +43,19 @@ def left_by(widget: Any) -> list[Any]:
     cell = parent.get("metadata", {}).get("cellId")
     execution = parent.get("header", {}).get("msg_id")
     return _CELLS.show(widget, cell, execution) if cell and execution else []
+
+
+def named(widget: Any) -> bool:
+    """Whether a variable of the notebook holds the widget, itself or in a list or mapping.
+
+    The variables of IPython's own history, which begin with a line, do not count.
+    """
+    variables = getattr(get_ipython(), "user_ns", None) or {}
+    for name, value in list(variables.items()):
+        if name.startswith("_") or name in ("In", "Out"):
+            continue
+        held = value.values() if isinstance(value, dict) else value
+        several = isinstance(value, (list, tuple, set, dict))
+        if value is widget or (several and any(one is widget for one in list(held))):
+            return True
+    return False

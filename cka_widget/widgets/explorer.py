@@ -10,13 +10,14 @@ from typing import Any
 
 import ipywidgets as widgets
 import traitlets as t
+from IPython.display import display
 
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.report_data import View
 from cka_widget.widgets import picture
-from cka_widget.widgets.cells import left_by
+from cka_widget.widgets.cells import left_by, named
 from cka_widget.widgets.export import kinds
-from cka_widget.widgets.guard import LOCK, serialise
+from cka_widget.widgets.guard import LOCK, close_all, serialise
 from cka_widget.widgets.known import Known
 from cka_widget.widgets.more import MoreData
 from cka_widget.widgets.output import CellOutput, mimebundle
@@ -101,11 +102,13 @@ class CKAExplorer(Traits):
     @property
     def heatmap(self) -> widgets.DOMWidget:
         """The heatmap; it stands alone as a widget of its own too."""
+        self._require_open()
         return self._views.heatmap
 
     @property
     def pickers(self) -> dict[str, widgets.DOMWidget]:
         """Model name -> its layer picker; each stands alone too."""
+        self._require_open()
         return self._views.pickers
 
     @property
@@ -123,8 +126,9 @@ class CKAExplorer(Traits):
 
         Raises:
             ValueError: a model on screen has no layer ticked.
-            RuntimeError: a run is under way.
+            RuntimeError: a run is under way, or the explorer was closed.
         """
+        self._require_open()
         for name in self.pair:
             if not self.layers[name]:
                 raise ValueError(f'tick at least one layer of "{name}" first')
@@ -143,8 +147,9 @@ class CKAExplorer(Traits):
 
         Raises:
             ValueError: there is no result yet, or there are no more data.
-            RuntimeError: a run is under way.
+            RuntimeError: a run is under way, or the explorer was closed.
         """
+        self._require_open()
         latest = self._known.latest
         if latest is None:
             raise ValueError("there is no result to add to: call run() first")
@@ -203,6 +208,8 @@ class CKAExplorer(Traits):
 
     def _publish(self, progress: Progress, result: Any) -> None:
         with self._lock:
+            if self._closed:
+                return
             self._status = replace(progress, before=self._known.before)
             self.set_trait("progress", progress.fraction or 0.0)
             if result is not None:
@@ -217,6 +224,11 @@ class CKAExplorer(Traits):
     def _enter_state(self) -> None:
         with self._lock:
             state = self._runner.state
+            if self._closed:
+                self.set_trait("state", state)
+                if state in ENDED:
+                    self._let_go()
+                return
             self._views.heatmap.settled = state in ENDED
             if state == "done":
                 self.set_trait("progress", 1.0)
@@ -228,10 +240,31 @@ class CKAExplorer(Traits):
             self._output.leave(self._png, repr(self))
 
     def close(self) -> None:
-        """End the run, if one is under way, and take the explorer off the page."""
-        if hasattr(self, "_runner"):
-            self.cancel()
-        super().close()
+        """End the run, if one is under way, and take the explorer off the page.
+
+        It lets go of models, data and widgets; `result` and the other traits can still be read.
+        """
+        if self._closed or not hasattr(self, "_views"):
+            super().close()
+            return
+        self.cancel()
+        with self._lock:
+            self._closed = True
+            close_all([*self._views.everything(), self])
+        if self._runner.state not in RUNNING:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The result stays, for as long as somebody holds the explorer, and nothing else."""
+        for name in ("_study", "_options", "_more", "_known", "_output", "_views", "_screen"):
+            self.__dict__.pop(name, None)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(
+                "this explorer was closed, or its cell ran again: make a new one; what it has "
+                "computed is in its result"
+            )
 
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
@@ -306,6 +339,8 @@ class CKAExplorer(Traits):
 
     @t.observe("selection")
     def _move_selection(self, change: Any) -> None:
+        if self._closed:
+            return
         with self._lock:
             cell = change["new"]
             models = tuple(key.model for key in cell) if cell else self.pair
@@ -316,12 +351,14 @@ class CKAExplorer(Traits):
 
     @t.observe("hover")
     def _point(self, change: Any) -> None:
+        if self._closed:
+            return
         with self._lock:
             self._views.heatmap.hovered = self._screen.place(change["new"])
 
     @t.observe("layers", "pair", "metric")
     def _choose(self, change: Any) -> None:
-        if not hasattr(self, "_views") or not self.pair[0]:
+        if self._closed or not hasattr(self, "_views") or not self.pair[0]:
             return
         with self._lock:
             for name, names in self.layers.items():
@@ -333,7 +370,7 @@ class CKAExplorer(Traits):
     # without a front end -------------------------------------------------------------------------
     def __repr__(self) -> str:
         row, col = self.pair
-        text = f"CKAExplorer: {row} against {col}, {self.state}"
+        text = f"CKAExplorer: {row} against {col}, {'closed' if self._closed else self.state}"
         return text if self.result is None else f"{text}, {self.result.samples:,} samples"
 
     def _drawing(self) -> Any:
@@ -350,9 +387,13 @@ class CKAExplorer(Traits):
         return picture.png(self._drawing())
 
     def _ipython_display_(self, **kwargs: Any) -> None:
+        if self._closed:
+            display({"text/plain": repr(self)}, raw=True)
+            return
         self._output.show(self._repr_mimebundle_())
         for explorer in left_by(self):
-            explorer.cancel()  # nobody sees its run, and few could still end it
+            # Nobody sees it; who still has it in a variable may show it again.
+            (explorer.cancel if named(explorer) else explorer.close)()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return mimebundle(self.model_id, repr(self), self._png() if self._known else None)

@@ -33,6 +33,7 @@ class Traits(widgets.VBox):
     _study: Study
     _known: Known
     _views: Views
+    _closed = False  # from then on traits take what they are linked to, and nothing follows
 
     selection = t.Any(None, allow_none=True)
     hover = t.Any(None, allow_none=True)
@@ -47,24 +48,29 @@ class Traits(widgets.VBox):
 
     @t.validate("selection", "hover")
     def _valid_cell(self, proposal: Any) -> Cell | None:
-        return self._study.cell(proposal["value"], self._known)
+        value = proposal["value"]
+        return value if self._closed else self._study.cell(value, self._known)
 
     @t.validate("layers")
     def _valid_layers(self, proposal: Any) -> dict[str, list[str]]:
-        return self._study.choice(proposal["value"], getattr(self, "layers", {}))
+        value = proposal["value"]
+        return value if self._closed else self._study.choice(value, getattr(self, "layers", {}))
 
     @t.validate("pair")
     def _valid_pair(self, proposal: Any) -> tuple[str, str]:
-        return self._study.pair(proposal["value"])
+        value = proposal["value"]
+        return value if self._closed else self._study.pair(value)
 
     @t.validate("metric")
     def _valid_metric(self, proposal: Any) -> str:
-        return self._study.metric(proposal["value"])
+        value = proposal["value"]
+        return value if self._closed else self._study.metric(value)
 
     @t.validate("stop_at_stderr")
     def _valid_goal(self, proposal: Any) -> float | None:
         goal = proposal["value"]
         if goal is not None and not goal > 0:
             raise t.TraitError(f"stop_at_stderr={goal} must be above 0, or None")
-        self._views.header.offer_goal(goal)
+        if not self._closed:
+            self._views.header.offer_goal(goal)
         return goal

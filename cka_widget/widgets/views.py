@@ -76,8 +76,9 @@ class Views:
         self.children = [stylesheet(style), self.header, self.menu, self.line, body]
 
     def everything(self) -> list[widgets.Widget]:
-        """All top widgets, those of models that are not on screen too."""
-        return [*self.children, *self.pickers.values()]
+        """All top widgets, those that are not on screen too."""
+        bar = self.toolbar
+        return [*self.children, *self.pickers.values(), bar.pair, bar.rows, bar.cols]
 
     def show_pair(self, row: str, col: str, slots: Mapping[str, str], shown: Sequence[str]) -> None:
         """Put the models' names, colours and pickers where they belong; `shown` are the pickers."""
