@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Forward = Callable[[nn.Module, Any], Any]
+Forwards = Forward | Mapping[str, Forward | None] | None
 
 LABEL_KEYS = ("label", "labels", "label_ids", "target", "targets")
 
@@ -61,6 +62,11 @@ def each(batches: Mapping[str, Any], function: Callable[[Any], Any]) -> dict[str
     """The function of every model's batch; models that share a batch share what is made of it."""
     made = {key: function(batch) for key, batch in {id(b): b for b in batches.values()}.items()}
     return {model: made[id(batch)] for model, batch in batches.items()}
+
+
+def forward_of(forward: Forwards, model: str) -> Forward | None:
+    """The function for one model out of a function for all or a mapping by model name."""
+    return forward.get(model) if isinstance(forward, Mapping) else forward
 
 
 def run_model(model: nn.Module, batch: Any, forward: Forward | None) -> Any:

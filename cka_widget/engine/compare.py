@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from cka_widget.engine import accelerator
-from cka_widget.engine.batches import Forward
+from cka_widget.engine.batches import Forwards
 from cka_widget.engine.errors import CKAWarning, CompareError
-from cka_widget.engine.features import REDUCTIONS, Reduce
-from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.features import Reduce
 from cka_widget.engine.layers import Layers
+from cka_widget.engine.options import check, names_checked
 from cka_widget.engine.prefetch import Prefetch
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.session import Session
@@ -50,12 +50,13 @@ class Snapshot:
         return self._result()
 
 
+@names_checked
 def iter_compare(
     models: Mapping[str, Any],
     loader: Any,
     *,
     layers: Layers | Mapping[str, Layers] = None,
-    forward: Forward | None = None,
+    forward: Forwards = None,
     reduce: Reduce = "flatten",
     kernel: str = "linear",
     unbiased: bool = True,
@@ -76,15 +77,23 @@ def iter_compare(
     one has been drawn from the loader by then, unless `stop_at_stderr` is given. Arguments and
     errors: see `compare`.
     """
-    if isinstance(reduce, str) and reduce not in REDUCTIONS:
-        raise ValueError(f"reduce={reduce!r} is not known; choose one of {', '.join(REDUCTIONS)}")
-    kind = Kernel(kernel, unbiased, bandwidth)
-    if hsic_batch_size is not None and hsic_batch_size < kind.min_samples:
-        raise ValueError(
-            f"hsic_batch_size={hsic_batch_size} is too small: at least {kind.min_samples}"
-        )
-    if max_batches is not None and max_batches < 1:
-        raise ValueError(f"max_batches={max_batches} must be at least 1")
+    kind = check(
+        models,
+        {
+            "layers": layers,
+            "forward": forward,
+            "reduce": reduce,
+            "kernel": kernel,
+            "unbiased": unbiased,
+            "bandwidth": bandwidth,
+            "hsic_batch_size": hsic_batch_size,
+            "precision": precision,
+            "device": device,
+            "max_batches": max_batches,
+            "stop_at_stderr": stop_at_stderr,
+            "particle_axis": particle_axis,
+        },
+    )
     session = Session(
         models,
         layers=layers,
@@ -167,7 +176,8 @@ def compare(
             row-aligned data.
         layers: None takes every distinct output of a module that runs; a glob, a list of
             names, a predicate `(name, module) -> bool`, or a mapping of those by model name.
-        forward: `forward(model, batch)`; without it see `as_call`.
+        forward: `forward(model, batch)`, or a mapping of such functions by model name; without it
+            see `as_call`.
         reduce: "flatten", "mean" (over space or unmasked tokens), "cls", "last", or a callable
             from an output (n, ...) to features (n, d).
         kernel: "linear" or "rbf".

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,3 +39,9 @@ class NoRowsError(ValueError):
 
 class CKAWarning(UserWarning):
     """Something that would mislead the reader of a result."""
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str:
+    """The end of a sentence that offers the nearest of the known names; "" where none is near."""
+    near = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.5)
+    return f'; did you mean "{near[0]}"?' if near else ""

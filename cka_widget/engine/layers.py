@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
+
+from cka_widget.engine.errors import did_you_mean
 
 # The root module's own output, where no child returns the same.
 OUTPUT = "(output)"
@@ -81,7 +82,7 @@ class Choice:
         elif isinstance(layers, str):
             self.modules = {k: m for k, m in named.items() if fnmatchcase(k, layers)}
             if not self.modules:
-                near = _near(layers, named)
+                near = did_you_mean(layers, named)
                 raise ValueError(f'model "{model}": no layer matches "{layers}"{near}')
         elif callable(layers):
             self.modules = {k: m for k, m in named.items() if layers(k, m)}
@@ -105,7 +106,9 @@ class Choice:
                 self.asked[name] = canonical[aliases[name]]
                 name = self.asked[name]
             if name not in named:
-                raise ValueError(f'model "{model}" has no layer "{label}"{_near(name, named)}')
+                raise ValueError(
+                    f'model "{model}" has no layer "{label}"{did_you_mean(name, named)}'
+                )
             self.modules[name] = named[name]
             self._calls.setdefault(name, set()).add(call)
             label = name if call is None else f"{name}#{call}"
@@ -148,8 +151,3 @@ def choose(roots: list[nn.Module], layers: Layers, model: str) -> list[Choice]:
 def layers_of(layers: Layers | Mapping[str, Layers], model: str) -> Layers:
     """The choice for one model out of a choice for all or a mapping by model name."""
     return layers.get(model) if isinstance(layers, Mapping) else layers
-
-
-def _near(name: str, named: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(named), n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else ""

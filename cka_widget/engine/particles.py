@@ -128,8 +128,8 @@ def as_passes(
 
     Raises:
         TypeError: `models` is not a mapping, or holds what is no model.
-        ValueError: no models, an empty ensemble, a `particle_axis` of no model, or particles of
-            several architectures for `vmap`.
+        ValueError: no models, an empty ensemble, or particles of several architectures for
+            `vmap`.
     """
     if not isinstance(models, Mapping):
         raise TypeError(
@@ -139,11 +139,6 @@ def as_passes(
     if not models:
         raise ValueError("models is empty: give one or two models by name")
     by_name = particle_axis if isinstance(particle_axis, Mapping) else {}
-    if unknown := set(by_name) - set(models):
-        raise ValueError(
-            f'particle_axis= names "{min(map(str, unknown))}", which is no model; '
-            f"the models are {', '.join(map(str, models))}"
-        )
     default = None if isinstance(particle_axis, Mapping) else particle_axis
     return {
         str(name): _passes(str(name), model, by_name.get(name, default), vmap)

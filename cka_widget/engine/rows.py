@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from cka_widget.engine.errors import did_you_mean
 from cka_widget.engine.sums import Array
 
 
@@ -53,7 +53,7 @@ class RowIndex:
         if layer in rows.layers:
             return rows.layers.index(layer)
         reason = rows.skipped.get(layer)
-        why = f": {reason}" if reason else _near(layer, [*rows.layers, *rows.aliases])
+        why = f": {reason}" if reason else did_you_mean(layer, [*rows.layers, *rows.aliases])
         raise KeyError(f'no layer "{layer}" of model "{model}" in this result{why}')
 
     def of(self, model: str) -> slice:
@@ -90,8 +90,3 @@ class RowIndex:
             np.fill_diagonal(keep, False)
         pairs: Array = blocks[keep]
         return pairs
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else ""

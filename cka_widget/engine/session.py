@@ -16,10 +16,11 @@ import torch
 
 from cka_widget.engine import accelerator, allocator
 from cka_widget.engine.batches import (
-    Forward,
+    Forwards,
     as_call,
     count,
     each,
+    forward_of,
     mask_of,
     rows,
     without_labels,
@@ -53,7 +54,7 @@ class Session:
         models: Mapping[str, Any],
         *,
         layers: Layers | Mapping[str, Layers],
-        forward: Forward | None,
+        forward: Forwards,
         reduce: Reduce,
         kernel: Kernel,
         hsic_batch_size: int | None,
@@ -68,7 +69,7 @@ class Session:
         self.device = pick_device(device)
         self.batches = 0
         self.samples = 0
-        self._forward = forward
+        self._forwards = {name: forward_of(forward, name) for name in self.models}
         self._kernel = kernel
         self._precision = accelerator.resolve(precision, self.device)
         self.provenance: dict[str, Any] = {
@@ -84,8 +85,6 @@ class Session:
             "python": platform.python_version(),
             "run_ids": [uuid.uuid4().hex],
         }
-        if isinstance(layers, Mapping) and (unknown := set(layers) - set(self.models)):
-            raise ValueError(f'layers= names "{sorted(map(str, unknown))[0]}", which is no model')
         choices = {
             name: choose([p.root for p in runs], layers_of(layers, name), name)
             for name, runs in passes.items()
@@ -225,7 +224,8 @@ class Session:
         with _modes():
             blocks = self._stack.begin(n)
             if self._cuda_graph:
-                seen = batches if self._forward else each(batches, without_labels)
+                bare = each(batches, without_labels)
+                seen = {m: b if self._forwards[m] else bare[m] for m, b in batches.items()}
                 self._replay.fill(seen, lambda given: self._fill(given, n))
             else:
                 self._fill(batches, n)
@@ -268,7 +268,7 @@ class Session:
                 self._run(run, capture, batches[run.model], n)
 
     def _count(self, batch: Any) -> int:
-        if self._forward is None:
+        if None in self._forwards.values():
             as_call(batch)  # says what is wrong with it
         n = count(batch)
         if n is not None:
@@ -285,7 +285,7 @@ class Session:
                 self._copies.given(run, batch) as mine,
                 capture.recording(n, mask_of(batch)),
             ):
-                placed(mine, self._forward)
+                placed(mine, self._forwards[run.model])
         except CompareError:
             raise
         except Exception as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 
 from cka_widget.engine.batches import count
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.loaders import by_model
 
 _END = object()
 
@@ -27,24 +28,11 @@ class Stream:
         """Raises TypeError or ValueError where the loader cannot be iterated for the models."""
         self._models = models
         self._max = max_batches
-        by_model: dict[str, Any] = dict.fromkeys(models, loader)
-        if isinstance(loader, Mapping):
-            if set(loader) != set(models):
-                raise ValueError(
-                    "a mapping of loaders must have the models' names, "
-                    f"{', '.join(models)}, not {', '.join(map(str, loader))}"
-                )
-            by_model = {str(name): loader[name] for name in loader}
+        given = by_model(loader, models)
         # Every loader once, by the first model that has it, and for every model that name.
-        first = {id(one): name for name, one in reversed(by_model.items())}
-        self._source = {name: first[id(one)] for name, one in by_model.items()}
-        self._loaders = {name: by_model[name] for name in by_model if self._source[name] == name}
-        for one in self._loaders.values():
-            if not hasattr(one, "__iter__") and not hasattr(one, "__getitem__"):
-                raise TypeError(
-                    f"the loader is a {type(one).__name__}, which cannot be iterated; "
-                    "give a DataLoader or a list of batches"
-                )
+        first = {id(one): name for name, one in reversed(given.items())}
+        self._source = {name: first[id(one)] for name, one in given.items()}
+        self._loaders = {name: given[name] for name in given if self._source[name] == name}
         self.total_batches = self._promised_batches()
         self.total_samples = self._promised_samples()
 
@@ -127,7 +115,8 @@ class Stream:
 
 def _random_sampler(loader: Any) -> Sampler[Any] | None:
     """What shuffles a DataLoader, or None."""
-    sampler = getattr(getattr(loader, "batch_sampler", None) or loader, "sampler", None)
+    batches = getattr(loader, "batch_sampler", None)  # without a length where it never ends
+    sampler = getattr(loader if batches is None else batches, "sampler", None)
     kinds = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
     return sampler if isinstance(sampler, kinds) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ import traitlets as t
 from IPython.display import display
 
 from cka_widget.engine.compare import Snapshot, iter_compare
+from cka_widget.engine.options import refuse_unknown
 from cka_widget.report_data import View
 from cka_widget.widgets import picture
 from cka_widget.widgets.cells import left_by, named
@@ -27,6 +29,9 @@ from cka_widget.widgets.study import Study
 from cka_widget.widgets.traits import Traits
 from cka_widget.widgets.views import Views
 
+_OWN = ("height", "theme", "more_data")
+OPTIONS = [*list(inspect.signature(iter_compare).parameters)[2:], *_OWN]
+
 
 class CKAExplorer(Traits):
     """Compare two models, or two ensembles, layer by layer; it displays itself.
@@ -39,7 +44,7 @@ class CKAExplorer(Traits):
             with itself; of more than two, any two at a time.
         loader: batches, or name -> loader; see `cka_widget.compare`.
         layers: which layers are ticked at first; None ticks every distinct output.
-        forward: how a batch becomes a call, `forward(model, batch)`.
+        forward: how a batch becomes a call, `forward(model, batch)`, or a mapping by model name.
         height: height in pixels; None grows with the content.
         theme: "auto", "light" or "dark".
         stop_at_stderr: call the result done when no cell's standard error is above this.
@@ -62,6 +67,7 @@ class CKAExplorer(Traits):
         more_data: Any = None,
         **options: Any,
     ) -> None:
+        refuse_unknown(options, OPTIONS)
         self._lock = LOCK
         self._study = Study(models, loader, layers, forward, options)
         self._options = {"forward": forward, **options}
@@ -162,6 +168,8 @@ class CKAExplorer(Traits):
     def _start(self, loader: Any, layers: Any, block: bool | None, begin: Any) -> None:
         self._status = Progress()
         models = {name: self._study.models[name] for name in layers}
+        loader = _of(models, loader)
+        options = {name: _of(models, value) for name, value in self._options.items()}
 
         def iterate() -> Iterator[Snapshot]:
             weights = self._study.weights()
@@ -169,7 +177,7 @@ class CKAExplorer(Traits):
                 begin(weights)
                 self._draw()  # from now on it is known which layers the run brings
             # When to stop is looked up as it goes on: the goal may change meanwhile.
-            return self._known.addable(iter_compare(models, loader, layers=layers, **self._options))
+            return self._known.addable(iter_compare(models, loader, layers=layers, **options))
 
         block = _on_colab() if block is None else block
         self._runner.start(iterate, block=block)
@@ -397,6 +405,13 @@ class CKAExplorer(Traits):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         return mimebundle(self.model_id, repr(self), self._png() if self._known else None)
+
+
+def _of(models: Mapping[str, Any], value: Any) -> Any:
+    """Of a mapping by model name what concerns these models; everything else as it is."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: value[name] for name in models if name in value}
 
 
 def _on_colab() -> bool:

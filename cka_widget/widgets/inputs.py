@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cka_widget.engine.batches import count, head, run_model, to_device
+from cka_widget.engine.batches import Forwards, count, forward_of, head, run_model, to_device
 from cka_widget.engine.modes import evaluating
 from cka_widget.engine.placement import pick_device
 from cka_widget.engine.streams import Stream
@@ -80,15 +80,15 @@ def batch_for(first: Any, model: str) -> Any:
     return first.get(model) if isinstance(first, PerModel) else first
 
 
-def look_at(
-    roots: Mapping[str, nn.Module], first: Any, forward: Callable[..., Any] | None
-) -> dict[str, LayerTree]:
+def look_at(roots: Mapping[str, nn.Module], first: Any, forward: Forwards) -> dict[str, LayerTree]:
     """One tree a model, from its first particle."""
     trees = {}
     for name, root in roots.items():
         batch = batch_for(first, name)
         trees[name] = introspect(
-            root, None if batch is None else _near(batch, root), forward=forward
+            root,
+            None if batch is None else _near(batch, root),
+            forward=forward_of(forward, name),
         )
     return trees
 
@@ -98,7 +98,7 @@ def look_at_costs(
     particles: Mapping[str, int],
     roots: Mapping[str, nn.Module],
     first: Any,
-    forward: Callable[..., Any] | None,
+    forward: Forwards,
     options: Mapping[str, Any],
 ) -> Costs:
     """What a run will cost whatever its layers, from the loader and a few passes and products."""
@@ -108,7 +108,7 @@ def look_at_costs(
     times = []
     for name, root in roots.items():
         batch = batch_for(first, name)
-        one = None if batch is None else seconds_a_sample(root, batch, forward)
+        one = None if batch is None else seconds_a_sample(root, batch, forward_of(forward, name))
         times.append(None if one is None else one * particles[name])
     known = [one for one in times if one is not None]
     return Costs(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import traitlets as t
 
+from cka_widget.engine.batches import Forwards
+from cka_widget.engine.errors import did_you_mean
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.layers import OUTPUT, choose, layers_of, split_call
+from cka_widget.engine.loaders import by_model
+from cka_widget.engine.options import check
 from cka_widget.engine.particles import as_passes
 from cka_widget.engine.placement import pick_device
 from cka_widget.widgets.inputs import look_at, look_at_costs, peek
@@ -26,8 +29,11 @@ class Study:
         models: name -> module or particles.
         loader: batches, or name -> loader. One batch of it is looked at.
         layers: the layers to begin with, as `compare` takes them.
-        forward: how a batch becomes a call.
+        forward: how a batch becomes a call, for all models or by name.
         options: the other options of `compare`.
+
+    Raises:
+        TypeError, ValueError: what `compare` would refuse before anything runs.
     """
 
     def __init__(
@@ -35,11 +41,13 @@ class Study:
         models: Mapping[str, Any],
         loader: Any,
         layers: Any,
-        forward: Callable[..., Any] | None,
+        forward: Forwards,
         options: Mapping[str, Any],
     ) -> None:
         self._options = options
         passes = as_passes(models, options.get("particle_axis"))
+        check(models, {"layers": layers, "forward": forward, **options})
+        by_model(loader, list(passes))
         self._passes = [run for runs in passes.values() for run in runs]
         self.models = {str(name): model for name, model in models.items()}
         self.names = list(passes)
@@ -159,13 +167,12 @@ class Study:
         cell = Cell(LayerKey(row_model, row), LayerKey(col_model, col))
         for key in cell:
             if key.model not in self.names:
-                raise t.TraitError(f'no model "{key.model}"{_near(key.model, self.names)}')
+                raise t.TraitError(f'no model "{key.model}"{did_you_mean(key.model, self.names)}')
             names = [OUTPUT, *(node.name for node in self.trees[key.model])]
             names += known.layers(key.model)
             if key.layer not in names and split_call(key.layer)[0] not in names:
-                raise t.TraitError(
-                    f'model "{key.model}" has no layer "{key.layer}"{_near(key.layer, names)}'
-                )
+                near = did_you_mean(key.layer, names)
+                raise t.TraitError(f'model "{key.model}" has no layer "{key.layer}"{near}')
         return Cell(*(self._row_of(key, known) for key in cell))
 
     def _row_of(self, key: LayerKey, known: Known) -> LayerKey:
@@ -185,14 +192,11 @@ class Study:
         found = {name: list(present.get(name, self.start[name])) for name in self.names}
         for model, layers in value.items():
             if model not in found:
-                raise t.TraitError(f'no model "{model}"{_near(model, self.names)}')
+                raise t.TraitError(f'no model "{model}"{did_you_mean(model, self.names)}')
             wanted, known = set(layers), [node.name for node in self.trees[model]]
             for name in sorted(wanted - set(known)):
-                raise t.TraitError(f'model "{model}" has no layer "{name}"{_near(name, known)}')
+                raise t.TraitError(
+                    f'model "{model}" has no layer "{name}"{did_you_mean(name, known)}'
+                )
             found[model] = [name for name in known if name in wanted]
         return found
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else ""

@@ -383,6 +383,7 @@ def test_two_runs_on_two_devices_do_not_share_a_model() -> None:
 def test_a_gpu_without_a_number_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors name theirs: two names for one device are not equal."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     assert pick_device("cuda") == pick_device(None) == torch.device("cuda", 1)
     assert pick_device("cuda:0") == torch.device("cuda", 0)
