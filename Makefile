@@ -4,10 +4,13 @@
 #   make test [PYTEST="-m 'not browser'"]
 #
 # `make bench [BENCH="W1 --quick"]` measures this project beside its peers, in .bench.
+# `make test-oldest [PYTEST="-x"]` tests with the oldest versions that pyproject.toml allows, in .venv-oldest.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python3.10 python; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
 	&& echo "$$p" && break; done)
+OLDEST_PYTHON ?= $(shell for p in python3.11 python3.10; do command -v "$$p" && break; done)
+OLDEST_TESTS := tests/engine tests/widgets tests/papers $(patsubst %,tests/test_%.py,introspect oldest plotting report torch_cka)
 PORT ?= 8888
 IP ?= 127.0.0.1
 PYTEST ?=
@@ -18,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ends a recipe line: `command $(call fail,what could not be had)`.
 fail = || { echo; echo "make $(firstword $(MAKECMDGOALS)): FAILED: $(1)" >&2; exit 1; }
 
-.PHONY: demo test bench install js lint types test-js test-old browser clean
+.PHONY: demo test bench install js lint types test-js test-old test-oldest browser clean
 .SILENT:
 .DEFAULT_GOAL := help
 
@@ -26,6 +29,7 @@ help:
 	echo "make demo   JupyterLab on notebooks/quickstart.ipynb (PORT=8888)"
 	echo "make test   lint, types, JavaScript, Python, notebook and browser tests"
 	echo "make bench  cost, memory and errors beside the peers' (BENCH=--quick)"
+	echo "make test-oldest  engine and widget tests with the oldest versions allowed"
 
 demo: install js
 	$(BIN)/python scripts/demo.py --port $(PORT) --ip $(IP) $(call fail,JupyterLab ended with an error (see above).)
@@ -98,5 +102,20 @@ test-old: js .venv-old/.installed
 	echo "== ipywidgets 7.7.1 and ipykernel 6.17.1, as on Colab"
 	.venv-old/bin/python -m pytest --quiet tests/old_stack tests/widgets $(call fail,a test failed on the old notebook stack (see above).)
 
+# The oldest versions that pyproject.toml allows, torch among them, in an environment of their own.
+.venv-oldest/.installed: .venv/.created pyproject.toml scripts/oldest.py
+	test -n "$(OLDEST_PYTHON)" $(call fail,the oldest versions need Python 3.10 or 3.11; name one with OLDEST_PYTHON=.)
+	echo "== installing the oldest versions into .venv-oldest (torch with CUDA takes 6 GB on Linux)"
+	rm -rf .venv-oldest
+	$(OLDEST_PYTHON) -m venv .venv-oldest $(call fail,the environment .venv-oldest could not be made.)
+	$(BIN)/python scripts/oldest.py > .venv-oldest/requirements.txt
+	$(PIP) --python .venv-oldest/bin/python install --requirement .venv-oldest/requirements.txt --group oldest \
+		$(call fail,an old version could not be installed (pip says above which).)
+	touch $@
+
+test-oldest: js .venv-oldest/.installed
+	echo "== the oldest versions: $$(grep -v '^#' .venv-oldest/requirements.txt | paste -sd ' ')"
+	.venv-oldest/bin/python -m pytest --quiet $(PYTEST) $(OLDEST_TESTS) $(call fail,a test failed with the oldest versions (see above).)
+
 clean:
-	rm -rf .venv .bench js/node_modules cka_widget/static tests/browser/screenshots build dist
+	rm -rf .venv .venv-old .venv-oldest .bench js/node_modules cka_widget/static tests/browser/screenshots build dist

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -80,9 +82,14 @@ class _Probe(nn.Module):
         super().__init__()
         self.model = model
         self.run = run
+        self.training = False
 
     def forward(self) -> None:
         self.run()
+
+    def train(self, mode: bool = True) -> _Probe:
+        """Nothing: a model's own `train` and `eval` may do more than set flags."""
+        return self
 
 
 def _run(model: nn.Module, batch: Any, forward: Forward | None) -> None:
@@ -93,15 +100,33 @@ def _run(model: nn.Module, batch: Any, forward: Forward | None) -> None:
 def _torchinfo(model: nn.Module, batch: Any, forward: Forward | None) -> list[LayerInfo]:
     """Run the model by torchinfo; one `LayerInfo` for every call of every module."""
     probe = _Probe(model, lambda: _run(model, batch, forward))
-    probe.training = model.training
-    # Not `summary`: its totals visit a nest of depth k in 2^k steps.
-    record = torchinfo.forward_pass(
-        probe, [], None, cache_forward_pass=False, device=None, mode=Mode.EVAL
-    )
+    before = _torchinfos_hooks(model)
+    try:
+        # Not `summary`: its totals visit a nest of depth k in 2^k steps.
+        record = torchinfo.forward_pass(
+            probe, [], None, cache_forward_pass=False, device=None, mode=Mode.EVAL
+        )
+    except Exception:
+        # torchinfo leaves its hooks behind where it fails before the run.
+        for key, hooks in _torchinfos_hooks(model).items():
+            if key not in before:
+                del hooks[key]
+        raise
     infos = [info for info in record if info.executed and info.module is not probe]
     # torchinfo keeps the list in a module global; emptied, it does not keep the model alive.
     record.clear()
     return infos
+
+
+def _torchinfos_hooks(model: nn.Module) -> dict[int, MutableMapping[int, Any]]:
+    """Where torchinfo's hooks hang, by the numbers of their handles, which torch gives once."""
+    return {
+        key: hooks
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        for key, hook in hooks.items()
+        if getattr(hook, "__module__", None) == torchinfo.__name__
+    }
 
 
 def _plainly(model: nn.Module, batch: Any, forward: Forward | None) -> list[LayerInfo]:
@@ -201,21 +226,15 @@ class _Watch:
 
 @contextlib.contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and compiled code runs eagerly; flags, hooks and random state come back."""
-    modules = list(model.modules())
-    # torchinfo leaves its hooks behind where it fails before the run.
-    hooks = [(d, set(d)) for m in modules for d in (m._forward_hooks, m._forward_pre_hooks)]
+    """Evaluation mode, and compiled code runs eagerly; flags and random state come back."""
     devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=sorted(d or 0 for d in devices)))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 (models use it)
         stack.enter_context(eager())
         stack.enter_context(evaluating([model]))
-        try:
-            yield
-        finally:
-            for registered, before in hooks:
-                for key in registered.keys() - before:
-                    del registered[key]
+        yield
 
 
 # what is known without running --------------------------------------------------------------------

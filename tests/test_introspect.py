@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import random
 import time
 import weakref
 
+import numpy as np
 import pytest
 import torch
+import torchinfo
 import zoo
 from torch import nn
 
@@ -163,6 +166,15 @@ def test_every_type_of_output() -> None:
     assert text["scalar"].output_shape == ()
 
 
+def test_inner_modules_of_an_encoder_that_torch_would_fuse() -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    tree = tree_of(nn.TransformerEncoder(layer, 1, enable_nested_tensor=False).eval(), SEQUENCE)
+    assert {node.name for node in tree if not node.calls} == {
+        "layers",
+        "layers.0.self_attn.out_proj",  # torch reads its weights, and never calls it
+    }
+
+
 def test_sequences() -> None:
     tree = tree_of(zoo.Recurrent(), SEQUENCE)
     assert tree["first"].output_shape == (7, 6)
@@ -210,6 +222,53 @@ def test_torchinfo_failing_before_the_run_leaves_no_hook() -> None:
     model = nn.Sequential(nn.Linear(8, 4), zoo.Affine(1.0))
     model[1].kernel_size = None  # torchinfo refuses it while it registers its hooks
     assert tree_of(model)["1"].calls == 1
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["counted", "torchinfo refuses"])
+def test_hooks_that_a_model_registers_in_its_first_pass_stay(refused: bool) -> None:
+    model = zoo.HooksItself()
+    if refused:
+        model.head.kernel_size = None
+    tree = introspect(model, VECTOR)
+    assert tree.error is None
+    assert len(model(VECTOR).hidden_states) == 2
+    assert {key: len(found) for key, found in zoo.hooks_of(model).items() if found} == {
+        ("body.0", "_forward_hooks"): 1,
+        ("body.1", "_forward_hooks"): 1,
+        ("body.1", "_forward_pre_hooks"): 1,
+    }
+
+
+def test_hooks_of_an_earlier_failure_of_torchinfo_are_not_ours() -> None:
+    model = nn.Sequential(nn.Linear(8, 4), zoo.Affine(1.0))
+    model[1].kernel_size = None
+    with pytest.raises(TypeError):
+        torchinfo.summary(model, input_data=VECTOR)
+    left = zoo.hooks_of(model)
+    assert any(left.values())
+    introspect(model, VECTOR)
+    assert zoo.hooks_of(model) == left
+
+
+def test_what_a_model_makes_of_train_and_eval_does_not_happen() -> None:
+    """As in adapters that add themselves to the weights in evaluation mode."""
+    model = zoo.MergesInEval()
+    before = model.lin.weight.clone()
+    tree_of(model)
+    assert not model.merged
+    assert torch.equal(model.lin.weight, before)
+
+
+def test_the_random_states_of_python_and_numpy_stay() -> None:
+    draw = np.random.rand
+    model = nn.Sequential(zoo.Returns(lambda x: x * random.random() * draw()))
+    expected = []
+    for look in (lambda: None, lambda: introspect(model, VECTOR)):
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        look()
+        expected.append((random.random(), draw()))
+    assert expected[0] == expected[1]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -86,12 +86,8 @@ def uncast(device: torch.device) -> AbstractContextManager[Any]:
 @functools.cache
 def _asks_autocast(kind: str) -> Callable[[], bool]:
     """What tells whether autocast is on for a kind of device."""
-    if hasattr(torch.amp, "is_autocast_available"):
-        available = torch.amp.is_autocast_available(kind)
-        return partial(torch.is_autocast_enabled, kind) if available else lambda: False
-    # Before torch 2.4 none can be asked for elsewhere.
-    older = {"cpu": torch.is_autocast_cpu_enabled, "cuda": torch.is_autocast_enabled}
-    return older.get(kind, lambda: False)
+    available = torch.amp.is_autocast_available(kind)
+    return partial(torch.is_autocast_enabled, kind) if available else lambda: False
 
 
 class _Switch(AbstractContextManager[None]):
@@ -100,7 +96,7 @@ class _Switch(AbstractContextManager[None]):
     def __init__(self, kind: str, wanted: str) -> None:
         self._backend = _backend(kind)
         self._wanted = wanted
-        if self._backend is None:  # before torch 2.9 one setting served all devices
+        if self._backend is None:  # one setting serves all devices
             self._wanted = "highest" if wanted == "ieee" else "high"
         self._before = self._get()
 
@@ -133,7 +129,9 @@ class _Switch(AbstractContextManager[None]):
 
 
 def _backend(kind: str) -> Any:
-    found = (torch.backends.mkldnn if kind == "cpu" else torch.backends.cuda).matmul
+    """Where torch keeps the setting of one kind of device; None before torch 2.9."""
+    owner = torch.backends.mkldnn if kind == "cpu" else torch.backends.cuda
+    found = getattr(owner, "matmul", None)  # the CPU's came with torch 2.9
     return found if hasattr(found, "fp32_precision") else None
 
 

@@ -230,10 +230,7 @@ def failed_layer(error: BaseException, root: nn.Module) -> str | None:
 @contextmanager
 def eager() -> Iterator[None]:
     """Run compiled code as written, so that hooks fire (pytorch issue 117758)."""
-    stance = getattr(getattr(torch, "compiler", None), "set_stance", None)
     # The stance imports torch._dynamo, seconds that are spent already where something is compiled.
-    if stance is None or "torch._dynamo" not in sys.modules:  # torch < 2.6 has no stance
-        yield
-        return
-    with stance("force_eager"):
+    compiled = "torch._dynamo" in sys.modules
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
         yield

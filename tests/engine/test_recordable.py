@@ -15,7 +15,9 @@ CPU = torch.device("cpu")
 X = torch.arange(6.0).view(2, 3)
 
 
-@torch.library.custom_op("cka_widget_tests::index_of", mutates_args=())
+@torch.library.custom_op(
+    "cka_widget_tests::index_of", mutates_args=(), schema="(Tensor x, int[] which) -> Tensor"
+)
 def index_of(x: Tensor, which: list[int]) -> Tensor:
     return x[:, which].clone()
 

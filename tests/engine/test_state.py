@@ -388,3 +388,18 @@ def test_a_gpu_without_a_number_is_the_current_one(monkeypatch: pytest.MonkeyPat
     assert pick_device("cuda") == pick_device(None) == torch.device("cuda", 1)
     assert pick_device("cuda:0") == torch.device("cuda", 0)
     assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("make", [zoo.HooksItself, zoo.Steers, zoo.BuildsItself])
+def test_what_a_first_pass_registers_stays_and_nothing_else_does(make: Any) -> None:
+    """Hooks, buffers, weights and parametrizations are those of a model that ran by itself."""
+
+    def kept(model: nn.Module) -> Any:
+        hooks = {key: len(found) for key, found in zoo.hooks_of(model).items()}
+        return hooks, [name for name, _ in model.named_buffers()], list(model.state_dict())
+
+    alone, model = make(), make()
+    alone(zoo.vectors()[0])
+    run({"m": model}, zoo.vectors())
+    assert kept(model) == kept(alone)
+    model(zoo.vectors()[0])

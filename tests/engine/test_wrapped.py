@@ -138,3 +138,14 @@ def test_distributed_data_parallel_is_unwrapped() -> None:
         torch.distributed.destroy_process_group()
     assert found.layers("a") == expected.layers("a")
     np.testing.assert_array_equal(found.matrix("a", "b"), expected.matrix("a", "b"))
+
+
+@pytest.mark.parametrize("layers", [None, ["layers.0.linear1", "layers.1.norm1"]])
+def test_inner_modules_of_an_encoder_that_torch_would_fuse(layers: list[str] | None) -> None:
+    """In evaluation mode one kernel takes the place of a layer's modules (pytorch issue 128413)."""
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+    batches = [torch.randn(12, 5, 8) for _ in range(3)]
+    result = run({"a": model}, batches, layers=layers)
+    assert {"layers.0.linear1", "layers.1.norm1"} <= set(result.layers("a"))
+    assert largest_error(result, reference_compare({"a": model}, batches)) <= TOLERANCE
