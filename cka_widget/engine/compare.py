@@ -107,9 +107,12 @@ def iter_compare(
         vmap=vmap,
         cuda_graph=cuda_graph,
     )
-    stream = Stream(loader, session.models, max_batches)
+    stream = loader
+    if not isinstance(stream, Stream):  # an executor has started it where its caller is
+        stream = Stream(loader, session.models, max_batches)
     session.provenance["seeds"] = stream.seeds()
     session.notes += stream.warnings()
+    session.later_notes = stream.repeats
     return _run(session, stream, stop_at_stderr)
 
 

@@ -104,6 +104,7 @@ class Session:
         self._meanwhile: Callable[[], None] | None = None
         self._copies = Copies()
         self.notes: list[str] = []  # what the result is to say of the run
+        self.later_notes: Callable[[], list[str]] = list  # and what is known when it is made
         self._cut: int | None = None  # samples that a batch was cut into, for want of memory
         self._cuda_graph = cuda_graph
         self._cleanup = ExitStack()
@@ -325,6 +326,7 @@ class Session:
 
     def _warnings(self) -> Iterator[str]:
         yield from self.notes
+        yield from self.later_notes()
         yield from self._diagnostics.warnings()
         yield from self._table.warnings() if self._table else ()
         if self._cuda_graph:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from torch.utils.data import RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 
 from cka_widget.engine.batches import count
+from cka_widget.engine.drawing import Drawing, Stopped
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.loaders import by_model
-
-_END = object()
+from cka_widget.engine.repeats import Repeats, padded
+from cka_widget.engine.workers import END, Opened
 
 
 class Stream:
     """Yields, for every step, one batch a model: `{model: batch}`.
 
     One loader is iterated once and its batch given to every model that has it, whatever its
-    shuffling, under one name or several.
+    shuffling, under one name or several. It is started by `start`, or else by the first step, in
+    the thread that calls; it ends, with its worker processes, when the steps do, or by `close`.
 
     Attributes:
         total_batches, total_samples: what the loader promises, or None.
@@ -33,16 +37,66 @@ class Stream:
         first = {id(one): name for name, one in reversed(given.items())}
         self._source = {name: first[id(one)] for name, one in given.items()}
         self._loaders = {name: given[name] for name in given if self._source[name] == name}
+        self._opened: dict[str, Opened] = {}
+        self._repeats = {name: Repeats(one) for name, one in self._loaders.items()}
+        self._drawing: Drawing[dict[str, Any]] | None = None
+        self._started = self._stopped = False
+        self._error: CompareError | None = None
         self.total_batches = self._promised_batches()
         self.total_samples = self._promised_samples()
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def start(self, settings: Callable[[], AbstractContextManager[Any]] | None = None) -> None:
+        """Start the loaders in this thread; what they raise comes with the first step.
+
+        Args:
+            settings: draw the batches in a thread of its own, in the context that this gives, so
+                that `stop` can end the wait for a loader that hangs. Loaders with worker processes
+                are always drawn from so: a worker may die and leave half a batch behind.
+        """
+        try:
+            for name, one in self._loaders.items():
+                self._opened[name] = Opened(one)
+            for opened in self._opened.values():
+                opened.prime()
+        except CompareError as error:
+            self._error = error
+        self._started = True
+        all_opened = list(self._opened.values())
+        if settings is not None or any(opened.workers for opened in all_opened):
+            self._drawing = Drawing(partial(_end, all_opened), partial(_kill, all_opened), settings)
+
+    def stop(self) -> None:
+        """End the steps, from any thread, also while a batch is waited for."""
+        self._stopped = True
+        if self._drawing is not None:
+            self._drawing.stop()
+
+    def close(self) -> None:
+        """Let the loaders go and end what they started."""
+        if self._drawing is not None:
+            self._drawing.close()
+        else:
+            _end(list(self._opened.values()))
+        self._drawing, self._opened = None, {}
+
+    def __iter__(self) -> Generator[dict[str, Any], None, None]:
         """Raises CompareError: a loader failed, or the loaders' lengths differ."""
-        iterators = {name: self._start(one) for name, one in self._loaders.items()}
+        try:
+            if not self._started:
+                self.start()
+            if self._error is not None:
+                raise self._error
+            yield from self._steps()
+        except Stopped:
+            return
+        finally:
+            self.close()
+
+    def _steps(self) -> Iterator[dict[str, Any]]:
         step = 0
-        while self._max is None or step < self._max:
-            found = {name: self._next(it, step) for name, it in iterators.items()}
-            ended = [name for name, batch in found.items() if batch is _END]
+        while not self._stopped and (self._max is None or step < self._max):
+            found = self._draw(step)
+            ended = [name for name, batch in found.items() if batch is END]
             if ended:
                 if len(ended) < len(found):
                     raise CompareError(
@@ -51,8 +105,17 @@ class Stream:
                     )
                 return
             self._check_aligned(found, step)
+            for name, batch in found.items():
+                self._repeats[name].see(batch, step)
             yield {model: found[self._source[model]] for model in self._models}
             step += 1
+
+    def _draw(self, step: int) -> dict[str, Any]:
+        """A batch of every loader, or `END`."""
+        draw = partial(_drawn, self._opened, step)
+        if self._drawing is None:
+            return draw()
+        return self._drawing(draw, partial(_watch, list(self._opened.values()), step))
 
     def seeds(self) -> list[int] | None:
         """Seeds of the loaders' generators, where they were given one."""
@@ -61,6 +124,13 @@ class Stream:
 
     def warnings(self) -> list[str]:
         """What would mislead the reader of a result; to be asked for before the first batch."""
+        return [*filter(None, map(padded, self._loaders.values())), *self._unpaired()]
+
+    def repeats(self) -> list[str]:
+        """What would, by the batches so far."""
+        return [said for one in self._repeats.values() if (said := one.warning())]
+
+    def _unpaired(self) -> list[str]:
         loaders = list(self._loaders.values())
         random = [sampler for sampler in map(_random_sampler, loaders) if sampler is not None]
         if len(loaders) < 2 or not random:
@@ -71,18 +141,6 @@ class Stream:
             "The loaders draw their samples in random orders of their own, so that a row is not "
             "the same sample in all of them: give every model the same loader, or shuffle=False."
         ]
-
-    def _start(self, loader: Any) -> Iterator[Any]:
-        try:
-            return iter(loader)
-        except Exception as error:
-            raise CompareError(f"the loader could not start: {_short(error)}") from error
-
-    def _next(self, iterator: Iterator[Any], step: int) -> Any:
-        try:
-            return next(iterator, _END)
-        except Exception as error:
-            raise CompareError(f"the loader failed at batch {step + 1}: {_short(error)}") from error
 
     def _check_aligned(self, found: dict[str, Any], step: int) -> None:
         sizes = {name: count(batch) for name, batch in found.items()}
@@ -136,6 +194,20 @@ def _len(thing: Any) -> int | None:
         return None
 
 
-def _short(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+def _drawn(opened: Mapping[str, Opened], step: int) -> dict[str, Any]:
+    return {name: one.draw(step) for name, one in opened.items()}
+
+
+def _watch(opened: list[Opened], step: int) -> None:
+    for one in opened:
+        one.watch(step)
+
+
+def _end(opened: list[Opened]) -> None:
+    for one in opened:
+        one.close()
+
+
+def _kill(opened: list[Opened]) -> None:
+    for one in opened:
+        one.kill()

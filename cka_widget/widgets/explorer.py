@@ -15,6 +15,7 @@ from IPython.display import display
 
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.options import refuse_unknown
+from cka_widget.engine.streams import Stream
 from cka_widget.report_data import View
 from cka_widget.widgets import picture
 from cka_widget.widgets.cells import left_by, named
@@ -166,10 +167,10 @@ class CKAExplorer(Traits):
         self._start(loader, latest.asked, block, self._known.go_on)
 
     def _start(self, loader: Any, layers: Any, block: bool | None, begin: Any) -> None:
-        self._status = Progress()
         models = {name: self._study.models[name] for name in layers}
-        loader = _of(models, loader)
+        stream = Stream(_of(models, loader), list(models), self._options.get("max_batches"))
         options = {name: _of(models, value) for name, value in self._options.items()}
+        self._status = Progress()
 
         def iterate() -> Iterator[Snapshot]:
             weights = self._study.weights()
@@ -177,10 +178,13 @@ class CKAExplorer(Traits):
                 begin(weights)
                 self._draw()  # from now on it is known which layers the run brings
             # When to stop is looked up as it goes on: the goal may change meanwhile.
-            return self._known.addable(iter_compare(models, loader, layers=layers, **options))
+            return self._known.addable(iter_compare(models, stream, layers=layers, **options))
 
         block = _on_colab() if block is None else block
-        self._runner.start(iterate, block=block)
+        # The loader starts in this thread. ipykernel 7.4 calls a button's callback in the main one,
+        # between cells; 7.0 to 7.3 in a subshell's, where workers that are forked while a cell
+        # draws random numbers may hang, as in any other thread: Cancel ends them.
+        self._runner.start(iterate, stream=stream, block=block)
 
     def _refuse_a_second_run(self) -> None:
         if self._runner.state in RUNNING:
@@ -319,7 +323,7 @@ class CKAExplorer(Traits):
     def _clicked(self, begin: Callable[[], None]) -> None:
         try:
             begin()
-        except (ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             with self._lock:
                 self._show_status()
                 self._views.line.note([str(error)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -40,8 +41,8 @@ def peek(loader: Any) -> tuple[Any, Any]:
     """A first batch, and the loader to use from now on.
 
     A DataLoader with a map-style data set is asked for a few samples, so that no worker starts and
-    no shuffling is drawn; an iterator that can be read only once is wrapped, so that it does not
-    lose its first batch. The random state is left as it was.
+    no shuffling is drawn; what can be read only once is wrapped, so that it does not lose its first
+    batch. The random state is left as it was, and workers that had to start have ended.
 
     Returns:
         (batch or None where there is none, loader).
@@ -52,23 +53,57 @@ def peek(loader: Any) -> tuple[Any, Any]:
         return PerModel(batches), {name: look[1] for name, look in looks.items()}
     with torch.random.fork_rng(devices=[]):
         dataset: Any = getattr(loader, "dataset", None)
-        collate = getattr(loader, "collate_fn", None)
-        if callable(collate) and _map_style(dataset):
+        if callable(getattr(loader, "collate_fn", None)) and _map_style(dataset):
             try:
-                return collate([dataset[i] for i in range(min(LOOK, len(dataset)))]), loader
-            except Exception:  # a data set with keys of its own: read a batch after all
-                pass
+                return _few(loader, dataset), loader
+            except Exception:
+                if getattr(loader, "num_workers", 0):
+                    return None, loader  # what is wrong is told by the run, which starts workers
         if not isinstance(loader, Iterable):
             return None, loader
-        stream = iter(loader)
-        first = next(stream, None)
-        if stream is loader and first is not None:
-            return first, OneShot(first, stream)
-        return first, loader
+        if isinstance(loader, Iterator) or _read_once(loader, dataset):
+            stream = iter(loader)
+            first = next(stream, None)
+            return first, loader if first is None else OneShot(first, stream)
+        with closing(iter(Stream(loader, ["first look"], 1))) as steps:
+            return next(steps, {"first look": None})["first look"], loader
 
 
 def _map_style(dataset: Any) -> bool:
     return hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+
+
+def _few(loader: Any, dataset: Any) -> Any:
+    """A batch of a few samples, read in this process."""
+    if getattr(loader, "batch_sampler", loader) is None:  # its samples are batches already
+        with _kept(loader):
+            return loader.collate_fn(dataset[next(iter(loader.sampler))])
+    try:
+        samples = [dataset[i] for i in range(min(LOOK, len(dataset)))]
+    except Exception:  # a data set with keys of its own
+        with _kept(loader):
+            samples = [dataset[key] for key in next(iter(loader.batch_sampler))[:LOOK]]
+    return loader.collate_fn(samples)
+
+
+@contextmanager
+def _kept(loader: Any) -> Iterator[None]:
+    """The loader's own generators are left as they were."""
+    owners = (loader, loader.sampler, loader.batch_sampler)
+    generators = [g for one in owners if (g := getattr(one, "generator", None)) is not None]
+    states = [g.get_state() for g in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _read_once(loader: Any, dataset: Any) -> bool:
+    """An iterable data set that is its own iterator, or keeps it; workers would have a copy."""
+    if getattr(loader, "num_workers", None) != 0 or not isinstance(dataset, Iterable):
+        return False
+    return not _map_style(dataset) and iter(dataset) is iter(dataset)
 
 
 class PerModel(dict):

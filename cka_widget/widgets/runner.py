@@ -8,9 +8,9 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from cka_widget.widgets import torch_settings
 from cka_widget.widgets.coalesce import Coalescer
@@ -63,11 +63,25 @@ class Progress:
         return self.seconds * (1 - done) / done if done else None
 
 
+class Source(Protocol):
+    """What a run draws from; see `engine.streams.Stream`."""
+
+    def start(self, settings: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Begin, in the thread that calls."""
+
+    def stop(self) -> None:
+        """End the wait for a batch, from any thread."""
+
+    def close(self) -> None:
+        """Let go what was begun."""
+
+
 @dataclass
 class _Job:
     """The events of one run; a new run gets new ones, so that no late thread can touch it."""
 
     apply_settings: Callable[[], Any]
+    stream: Source | None = None
     go: threading.Event = field(default_factory=threading.Event)
     stop: str | None = None
     thread: threading.Thread | None = None
@@ -81,7 +95,7 @@ class Runner:
 
     The worker is the only one to touch the generator, and asks a snapshot for its result while
     the generator is suspended. `pause`, `resume` and `cancel` only set events: they may be called
-    from any thread, and act before the next batch.
+    from any thread, and act before the next batch, or while the loader is waited for.
 
     Args:
         publish: gets (progress, result), from one thread at a time; always once at the end.
@@ -108,8 +122,20 @@ class Runner:
         """One of idle, running, paused, done, cancelled, failed."""
         return self._state
 
-    def start(self, iterate: Callable[[], Iterator[Any]], *, block: bool = False) -> None:
+    def start(
+        self,
+        iterate: Callable[[], Iterator[Any]],
+        *,
+        stream: Source | None = None,
+        block: bool = False,
+    ) -> None:
         """Run `iterate()` to its end; in this thread when `block`.
+
+        Args:
+            iterate: gives the snapshots.
+            stream: what they are drawn from. It is started in this thread once the state says
+                "running", and closed however the run ends.
+            block: stay here until the end.
 
         Raises:
             RuntimeError: a run is under way.
@@ -117,17 +143,24 @@ class Runner:
         with self._lock:
             if self._state in RUNNING:
                 raise RuntimeError("a run is under way: wait for it, or cancel it first")
-            job = _Job(nullcontext if block else torch_settings.capture())
+            job = _Job(nullcontext if block else torch_settings.capture(), stream)
             job.go.set()
             self._job, self._state, self.failure = job, "running", None
         self._changed()
         if block:
             self._drain(job, iterate, threaded=False)
-        else:
-            job.thread = threading.Thread(
-                target=self._drain, args=(job, iterate), name="cka-run", daemon=True
-            )
-            job.thread.start()
+            return
+        if stream is not None:
+            try:
+                stream.start(job.apply_settings)
+            except BaseException:  # Ctrl-C: worker processes may take seconds to start
+                stream.close()
+                self._end(job, "cancelled", None)
+                raise
+        job.thread = threading.Thread(
+            target=self._drain, args=(job, iterate), name="cka-run", daemon=True
+        )
+        job.thread.start()
 
     def pause(self) -> None:
         """Stop before the next batch; the generator stays where it is."""
@@ -177,6 +210,8 @@ class Runner:
             if self._state in RUNNING and self._job is not None:
                 self._job.stop = self._job.stop or how
                 self._job.go.set()
+                if self._job.stream is not None:
+                    self._job.stream.stop()
 
     def _drain(
         self, job: _Job, iterate: Callable[[], Iterator[Any]], threaded: bool = True
@@ -195,7 +230,9 @@ class Runner:
                     for snapshot in snapshots:
                         progress = _progress(snapshot, job)
                         self._wait_while_paused(job, buffer, snapshot)
-                        if job.stop or snapshot.done or made.old:
+                        # A run that is ended before its first batch has no result to be asked for.
+                        none = job.stop and not snapshot.samples
+                        if not none and (job.stop or snapshot.done or made.old):
                             made.make(snapshot)
                         if job.stop:
                             how = job.stop
@@ -210,15 +247,21 @@ class Runner:
             made.result = partial if partial is not None else made.result
         except BaseException as error:  # Ctrl-C in a blocking run: publish, then let it through
             how, interrupt = "cancelled", error
+        finally:
+            if job.stream is not None:
+                job.stream.close()
         buffer.close((progress, made.result))
+        self._end(job, how, failure)
+        if interrupt is not None:
+            raise interrupt
+
+    def _end(self, job: _Job, how: str, failure: Failure | None) -> None:
         with self._lock:
             self._state, self.failure = how, failure
         try:
             self._changed()
         finally:
             job.ended.set()
-        if interrupt is not None:
-            raise interrupt
 
     def _wait_while_paused(self, job: _Job, buffer: Coalescer[Any], snapshot: Any) -> None:
         if job.go.is_set():
