@@ -152,7 +152,7 @@ class Runner:
             self._begin(job, iterate, block, stream)
 
     def _begin(
-        self, job: _Job, iterate: Callable[[], Iterator[Any]], block: bool, stream: Any
+        self, job: _Job, iterate: Callable[[], Iterator[Any]], block: bool, stream: Source | None
     ) -> None:
         if block:
             self._drain(job, iterate, threaded=False)
