@@ -97,7 +97,7 @@ class WideFlat(nn.Module):
 def state_of(model: nn.Module) -> dict[str, Any]:
     """All that a measurement must leave as it found it."""
     hooks = {
-        name: [len(v) for k, v in sorted(vars(m).items()) if "hooks" in k and v is not None]
+        name: [len(v) for k, v in sorted(vars(m).items()) if "hooks" in k and isinstance(v, dict)]
         for name, m in model.named_modules()
     }
     return {
