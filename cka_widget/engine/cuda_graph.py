@@ -60,8 +60,19 @@ def _free_workspaces() -> None:
 
 
 def _abandon(device: torch.device, pool: Any) -> None:
-    """Tell the allocator that a failed recording has ended; torch leaves that out."""
+    """Tell the allocator and the random numbers that a failed recording has ended.
+
+    Torch leaves that out: up to 2.11 all later random numbers of the device would fail, the
+    user's own too. A recording that succeeds brings them back.
+    """
     index = device.index if device.index is not None else torch.cuda.current_device()
     for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
         with suppress(AttributeError, RuntimeError):  # torch without it, or no longer recording
             getattr(torch._C, name)(index, pool)
+    with suppress(Exception):
+        empty, stream = torch.cuda.CUDAGraph(), _stream(device)
+        with (
+            torch.cuda.stream(stream),
+            torch.cuda.graph(empty, stream=stream, capture_error_mode="thread_local"),
+        ):
+            torch.zeros(1, device=device)
