@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from cka_widget.engine.batches import run_model
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.errors import CKAWarning, CompareError
-from cka_widget.engine.interrupts import held
+from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
@@ -111,8 +111,13 @@ class Run:
         """
         run = iter_compare(self._models, self._loader, forward=self._order, **self._options)
         try:
-            with closing(run), tqdm(desc="Comparing features", unit=" batches") as bar:
-                for snapshot in run:
+            bar = tqdm(desc="Comparing features", unit=" batches")
+            with Shield() as shield, closing(run), bar:
+                while True:
+                    with shield.opened():
+                        snapshot = next(run, None)
+                    if snapshot is None:
+                        break
                     self._take(snapshot.result)
                     bar.total = snapshot.total_batches
                     bar.update(snapshot.batches - bar.n)
@@ -129,10 +134,9 @@ class Run:
         """The engine's result after one more batch, or the same once more."""
         if running is None:
             return
-        with held():
-            self._equal.add(running.sums)
-            self._pooled.add(running.pooled)
-            self._running = running
+        self._equal.add(running.sums)
+        self._pooled.add(running.pooled)
+        self._running = running
 
     def _finish(self) -> None:
         running = self._running

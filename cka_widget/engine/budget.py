@@ -11,9 +11,9 @@ import torch
 from cka_widget.engine.blocks import split
 from cka_widget.engine.errors import CompareError
 
-# float64 matrices of all pairs of rows that stand at once: running sums, a result's copy of
-# them, and what scores and error bars are computed with (peak seen with 3,000 rows: 15.5).
-_SQUARES = 16
+# float64 matrices of all pairs of rows that stand at once: running sums, those from before the
+# batch, a result's copy of them, and what scores and error bars are computed with.
+_SQUARES = 20
 # Grams of a batch beyond this are formed and multiplied a part at a time.
 _GRAMS = 256 << 20
 
@@ -36,7 +36,7 @@ def samples_at_once(rows: int, hsic_batch_size: int | None) -> int | None:
 def bytes_needed(rows: int, n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int:
     """Memory of a run beside the models and their activations, at most.
 
-    The float32 Grams that stand at once, rows x HSIC batch^2 of them at least, and 16 float64
+    The float32 Grams that stand at once, rows x HSIC batch^2 of them at least, and 20 float64
     matrices of rows x rows.
     """
     size = max((s.size for s in split(n, hsic_batch_size, min_samples)), default=0)

@@ -15,6 +15,7 @@ from cka_widget.engine import accelerator
 from cka_widget.engine.batches import Forwards
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.features import Reduce
+from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.layers import Layers
 from cka_widget.engine.options import check, names_checked
 from cka_widget.engine.prefetch import Prefetch
@@ -134,26 +135,36 @@ def _run(
             lambda: session.result(seconds),
         )
 
+    suspended = False
     try:
         # A run that may end by itself draws no batch that it might not need.
         ahead = accelerator.accelerated(session.device) and stop_at_stderr is None
         with session, closing(Prefetch(stream, session.device, ahead=ahead)) as batches:
-            for loaded in batches:
+            while True:
+                with session.shield.opened():
+                    loaded = next(batches, None)
+                if loaded is None:
+                    break
                 session.step(loaded, batches.advance)
-                yield snapshot(done=False)
+                with session.shield.opened():
+                    suspended = True
+                    yield snapshot(done=False)
+                    suspended = False
                 if stop_at_stderr is not None and session.good_enough(stop_at_stderr):
                     break
-    except (CompareError, KeyboardInterrupt) as error:
-        if session.samples:  # what was computed is not lost: `except KeyboardInterrupt as e`
-            error.result = session.result(time.perf_counter() - start)  # type: ignore[union-attr]
-        raise
-    except Exception as error:
-        if not session.samples:  # arguments or data that cannot work
+    except BaseException as error:
+        # Without samples the arguments or the data cannot work; a generator that is closed while
+        # it waits for the next step has nobody to tell of its result.
+        if not session.samples or (suspended and isinstance(error, GeneratorExit)):
+            raise
+        result = session.result(time.perf_counter() - start)
+        if isinstance(error, CompareError) or not isinstance(error, Exception):
+            error.result = result  # type: ignore[attr-defined]
             raise
         lines = str(error).strip().splitlines() or ["no further explanation was given"]
         raise CompareError(
             f"batch {session.batches + 1} failed: {type(error).__name__}: {lines[0]}",
-            result=session.result(time.perf_counter() - start),
+            result=result,
         ) from error
     yield snapshot(done=True)
 
@@ -216,15 +227,17 @@ def compare(
         TypeError, ValueError: arguments that cannot work, before anything runs.
     """
     last: Snapshot | None = None
-    with closing(iter_compare(models, loader, **options)) as run, _bar(progress) as show:
+    run = iter_compare(models, loader, **options)
+    with Shield() as shield, closing(run), _bar(progress) as show:
         try:
-            for last in run:
-                show(last)
+            with shield.opened():
+                for last in run:
+                    show(last)
             assert last is not None
             result = last.result
-        except KeyboardInterrupt as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             if last is not None and last.samples:  # it came between two batches, or after the last
-                error.result = last.result  # type: ignore[attr-defined]
+                error.result = last.result  # type: ignore[union-attr]
             raise
     for sentence in result.warnings:
         warnings.warn(sentence, CKAWarning, stacklevel=2)

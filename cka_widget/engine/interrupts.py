@@ -1,29 +1,70 @@
-"""Ctrl-C that waits for the end of a step that must not be left half done."""
+"""Ctrl-C that comes through while others' code runs, and waits while ours does."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
+# So many presses of Ctrl-C come through wherever they find the run: cleaning up may hang too.
+_PATIENCE = 4
 
-@contextmanager
-def held() -> Iterator[None]:
-    """Hold an interrupt of the main thread back until the block ends.
 
-    Sums of which only some hold a batch would give wrong scores; a block takes milliseconds.
+class Shield:
+    """While entered, Ctrl-C of the main thread waits, but within `opened`.
+
+    Half of the sums that hold a batch, half of the hooks removed: an exception may come between
+    any two steps of Python's. An interrupt that waits is raised by the next `opened`, or when the
+    shield is left. One that comes through closes the shield until the next `opened`, so that a
+    second one finds nothing half cleaned up. In other threads, where none arrives, it does
+    nothing.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    caught: list[tuple[int, Any]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if caught:
-        handler(*caught[0])
+
+    def __init__(self) -> None:
+        self._handler: Callable[[int, Any], Any] | None = None
+        self._caught: list[tuple[int, Any]] = []
+        self._open = False
+
+    def __enter__(self) -> Shield:
+        found = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and callable(found):
+            self._handler = found
+            signal.signal(signal.SIGINT, self._arrived)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Others may have set a handler of their own since, which is theirs to take back.
+        if self._handler is not None and signal.getsignal(signal.SIGINT) == self._arrived:
+            signal.signal(signal.SIGINT, self._handler)
+        if not isinstance(error, KeyboardInterrupt):  # one is enough
+            self._raise_what_waits()
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Interrupts come through until the block ends."""
+        self._raise_what_waits()
+        self._open = True
+        try:
+            yield
+        finally:
+            self._open = False
+
+    def _arrived(self, number: int, frame: Any) -> None:
+        through, self._open = self._open, False
+        if not through:
+            self._caught.append((number, frame))
+        if self._handler is not None and (through or len(self._caught) >= _PATIENCE):
+            self._handler(number, frame)
+
+    def _raise_what_waits(self) -> None:
+        if self._caught and self._handler is not None:
+            caught, self._caught = self._caught, []
+            self._handler(*caught[0])

@@ -62,4 +62,5 @@ def evaluating(roots: Iterable[nn.Module]) -> Iterator[None]:
             _evaluated.take(module, _evaluate)
             # The last one first: a compiled module sets the flag of the module that it wraps.
             stack.callback(_evaluated.leave, module)
+            module.training = False  # also where its owner set it since another run began
         yield

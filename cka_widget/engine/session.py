@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import platform
 import uuid
@@ -33,7 +34,7 @@ from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.hsic import HsicAccumulator
-from cka_widget.engine.interrupts import held
+from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.particles import Pass, as_passes, bound
@@ -44,6 +45,7 @@ from cka_widget.engine.result import CKAResult
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import MIN_BLOCKS
 from cka_widget.engine.table import RowTable
+from cka_widget.engine.weight_watch import WeightWatch
 
 
 class Session:
@@ -103,10 +105,12 @@ class Session:
         self._limit: int | None = None  # samples that go through the models at once
         self._meanwhile: Callable[[], None] | None = None
         self._copies = Copies()
+        self._weights: WeightWatch | None = None
         self.notes: list[str] = []  # what the result is to say of the run
         self.later_notes: Callable[[], list[str]] = list  # and what is known when it is made
         self._cut: int | None = None  # samples that a batch was cut into, for want of memory
         self._cuda_graph = cuda_graph
+        self.shield = Shield()  # Ctrl-C finds nothing half done between enter and exit
         self._cleanup = ExitStack()
         self._prepare()
 
@@ -132,7 +136,11 @@ class Session:
         if self.device.type == "cpu":
             allocator.keep_freed_memory()
         with ExitStack() as cleanup:
+            cleanup.enter_context(self.shield)
             cleanup.enter_context(self._placement)
+            if not self._placement.one_at_a_time:  # else weights come and go all the time
+                self._weights = WeightWatch(run for run, _ in self._passes)
+                cleanup.callback(self._weights.end)
             cleanup.callback(self._detach)
             self._attach()
             self._cleanup = cleanup.pop_all()
@@ -155,7 +163,7 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._cleanup.close()
+        self._cleanup.__exit__(kind, error, traceback)
 
     def step(self, loaded: Loaded, meanwhile: Callable[[], None] | None = None) -> None:
         """Run every particle once on its batch and add the blocks to the sums.
@@ -172,13 +180,13 @@ class Session:
         if self._table is None:
             self._check_memory(n, given)
         self._meanwhile = meanwhile
-        whole = self.samples + n
+        before = copy.copy(self._sums), self.samples
         try:
             self._take(loaded.placed, n)
-            self.batches += self.samples != whole
-        finally:
-            # Ctrl-C that was held back until the sums had the batch comes now.
-            self.batches += self.samples == whole
+        except BaseException:  # of a batch that ran in pieces none counts without all others
+            self._sums, self.samples = before
+            raise
+        self.batches += 1
         self._diagnostics.observe(given, n)
 
     def _check_memory(self, n: int, given: list[Any]) -> None:
@@ -243,9 +251,8 @@ class Session:
                 )
             if blocks:
                 self._table.note_missing(self._stack.missing())
-                with held():
-                    self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
-                    self.samples += n
+                self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
+                self.samples += n
 
     def _fill(self, batches: Mapping[str, Any], n: int) -> None:
         for run, capture in self._captures:
@@ -285,6 +292,7 @@ class Session:
                 self._placement.on_device(run) as placed,
                 self._copies.given(run, batch) as mine,
                 capture.recording(n, mask_of(batch)),
+                self.shield.opened(),
             ):
                 placed(mine, self._forwards[run.model])
         except CompareError:
@@ -328,6 +336,7 @@ class Session:
         yield from self.notes
         yield from self.later_notes()
         yield from self._diagnostics.warnings()
+        yield from self._weights.warnings() if self._weights else ()
         yield from self._table.warnings() if self._table else ()
         if self._cuda_graph:
             yield from self._replay.warnings()

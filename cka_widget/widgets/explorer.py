@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -29,6 +30,8 @@ from cka_widget.widgets.screen import Screen
 from cka_widget.widgets.study import Study
 from cka_widget.widgets.traits import Traits
 from cka_widget.widgets.views import Views
+
+log = logging.getLogger(__name__)
 
 _OWN = ("height", "theme", "more_data")
 OPTIONS = [*list(inspect.signature(iter_compare).parameters)[2:], *_OWN]
@@ -223,10 +226,10 @@ class CKAExplorer(Traits):
             if self._closed:
                 return
             self._status = replace(progress, before=self._known.before)
-            self.set_trait("progress", progress.fraction or 0.0)
+            self._tell("progress", progress.fraction or 0.0)
             if result is not None:
                 result = self._known.take(result, progress.rate)
-                self.set_trait("result", result)
+                self._tell("result", result)
                 self._draw()
             self._show_status()
             goal = self.stop_at_stderr
@@ -237,19 +240,26 @@ class CKAExplorer(Traits):
         with self._lock:
             state = self._runner.state
             if self._closed:
-                self.set_trait("state", state)
+                self._tell("state", state)
                 if state in ENDED:
                     self._let_go()
                 return
             self._views.heatmap.settled = state in ENDED
             if state == "done":
-                self.set_trait("progress", 1.0)
+                self._tell("progress", 1.0)
             self._views.line.speak(state, self.failure)
             self._draw()
             self._show_status()
-            self.set_trait("state", state)  # the last: who observes it may start the next run
+            self._tell("state", state)  # the last: who observes it may start the next run
         if state in ENDED and self._known:
             self._output.leave(self._png, repr(self))
+
+    def _tell(self, name: str, value: Any) -> None:
+        """Set a trait that others read; an observer of theirs that fails does not end the run."""
+        try:
+            self.set_trait(name, value)
+        except Exception:
+            log.exception('an observer of the explorer\'s "%s" failed', name)
 
     def close(self) -> None:
         """End the run, if one is under way, and take the explorer off the page.

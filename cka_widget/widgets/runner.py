@@ -146,7 +146,14 @@ class Runner:
             job = _Job(nullcontext if block else torch_settings.capture(), stream)
             job.go.set()
             self._job, self._state, self.failure = job, "running", None
-        self._changed()
+        try:
+            self._changed()
+        finally:  # a run that is told of must come to an end, whatever became of the telling
+            self._begin(job, iterate, block, stream)
+
+    def _begin(
+        self, job: _Job, iterate: Callable[[], Iterator[Any]], block: bool, stream: Source | None
+    ) -> None:
         if block:
             self._drain(job, iterate, threaded=False)
             return

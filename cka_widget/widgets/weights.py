@@ -11,14 +11,17 @@ from torch.nn.parameter import is_lazy
 
 from cka_widget.engine.particles import Pass
 
-PIECE = 1 << 22
-"""Numbers summed at once: summing may copy them to a wider type."""
-_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+PIECE = 1 << 20
+"""Numbers weighed at once: their products take eight bytes each."""
+_WORDS = {1: torch.uint8, 2: torch.int16}  # of all others 32 bits at a time
+# 2^64 over the golden ratio: its multiples have upper bits without a pattern.
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 def fingerprint(passes: Iterable[Pass]) -> Any:
-    """The sum of the bits of every parameter and buffer, exact whatever the order of summation.
+    """A checksum of every parameter and buffer, in integers: exact in any order of summation.
 
+    Every number counts with a weight of its place, so that no two can change places unseen.
     Equal to another one where the weights are the same; weights that cannot be read are never
     the same as any others.
     """
@@ -41,6 +44,10 @@ def _tensors(passes: Iterable[Pass]) -> Iterator[Tensor]:
 def _bits(tensor: Tensor) -> tuple[int, ...]:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
-    words = tensor.detach().resolve_neg().contiguous().flatten().view(_WORDS[tensor.itemsize])
-    sums = [piece.sum(dtype=torch.int64) for piece in words.split(PIECE)]
-    return (words.numel(), int(torch.stack(sums).sum()))
+    numbers = tensor.detach().resolve_neg().contiguous().flatten()
+    words = numbers.view(_WORDS.get(tensor.itemsize, torch.int32))
+    places = torch.arange(1, min(len(words), PIECE) + 1, device=words.device).mul_(_GOLDEN) >> 33
+    total = torch.zeros((), dtype=torch.int64, device=words.device)
+    for piece in words.split(PIECE):
+        total = total * _GOLDEN + (places[: len(piece)] * piece).sum()
+    return (len(words), int(total))

@@ -335,3 +335,22 @@ def test_closing_ends_the_run():
     explorer.close()
     assert explorer.wait(10) == "cancelled"
     assert loader.given < 500
+
+
+# observers that fail ------------------------------------------------------------------------------
+@pytest.mark.parametrize("trait", ["state", "result", "progress"])
+@pytest.mark.parametrize("block", [True, False])
+def test_an_observer_that_fails_ends_no_run_and_is_told(trait, block, caplog):
+    nets = {name: torch.nn.Linear(6, 4) for name in ("a", "b")}
+    explorer = cw.CKAExplorer(nets, [torch.randn(16, 6) for _ in range(6)], device="cpu")
+
+    def failing(change):
+        raise ValueError("the observer's own")
+
+    explorer.observe(failing, trait)
+    explorer.run(block=block)
+    assert explorer.wait(20) == "done"
+    assert explorer.result.samples == 96
+    assert explorer.heatmap.shape == [1, 1]
+    assert f'"{trait}"' in caplog.text
+    assert "the observer's own" in caplog.text

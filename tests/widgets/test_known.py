@@ -282,6 +282,10 @@ def test_a_fingerprint_sees_every_change_of_weights_and_nothing_else():
     torch.set_num_threads(threads)
     changes = [
         lambda: model[0].weight.data[0, 0].mul_(1.0001),
+        lambda: model[0].weight.data.copy_(model[0].weight.data.flip(0)),
+        lambda: model[0].weight.data.copy_(model[0].weight.data.roll(1, 1)),
+        lambda: model[0].weight.data[0].neg_(),
+        lambda: model[0].weight.data.copy_(model[0].weight.data[[1, 0, 2, 3]]),
         lambda: model[1].running_mean.add_(1e-3),
         lambda: model.to(torch.bfloat16),
         lambda: model.load_state_dict(nn.Sequential(nn.Linear(6, 4), norm).state_dict()),
@@ -306,6 +310,20 @@ def test_stacked_particles_and_unusual_numbers_have_fingerprints():
         odd.register_buffer(str(dtype)[6:], torch.ones(3, dtype=dtype))
     odd.register_buffer("empty", torch.ones(0))
     assert weights_of(odd) == weights_of(odd)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.int8])
+def test_no_two_weights_can_change_places_unseen(dtype):
+    values = torch.arange(-64, 64).to(dtype)
+    model = nn.Module()
+    model.register_buffer("weight", values.clone())
+    first, draw = weights_of(model), torch.Generator().manual_seed(0)
+    for _ in range(200):
+        i, j = torch.randperm(len(values), generator=draw)[:2].tolist()
+        model.weight[[i, j]] = values[[j, i]]
+        assert weights_of(model) != first
+        model.weight.copy_(values)
+    assert weights_of(model) == first
 
 
 def test_weights_that_cannot_be_read_are_never_the_same():

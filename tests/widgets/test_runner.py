@@ -293,3 +293,18 @@ def test_the_newest_value_wins():
     buffer.close("last")
     assert written[-1] == "last"
     assert len(written) <= 3
+
+
+def test_a_run_whose_beginning_could_not_be_told_comes_to_its_end():
+    calls = []
+
+    def changed():
+        calls.append(runner.state)
+        if len(calls) == 1:
+            raise ValueError("a view that cannot be drawn")
+
+    runner = Runner(lambda *_: None, changed)
+    with pytest.raises(ValueError, match="cannot be drawn"):
+        runner.start(lambda: iter(()))
+    assert runner.wait(10)
+    assert calls == ["running", "done"]
