@@ -144,7 +144,7 @@ def test_forward() -> None:
 def test_two_samples_are_enough() -> None:
     model = zoo.Counting(zoo.mlp())
     introspect(model, VECTOR)
-    assert model.sizes == [2]
+    assert (model.probed, model.sizes) == ([2], [])
 
 
 def test_a_model_that_needs_more_samples_gets_them() -> None:

@@ -165,11 +165,15 @@ def _like(data: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
         return values
     if getattr(data, "__dict__", None) is data:  # a copy's attributes would stay the old ones
         return type(data)(values)
+    held = dict(data.items())
     try:
         made = copy.copy(data)
         for key, value in values.items():
             made[key] = value
     except Exception:  # its type has rules of its own: the model gets the bare values
+        return values
+    if any(data[key] is not value for key, value in held.items()):  # the copy is no copy
+        data.update(held)
         return values
     return made
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +15,23 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from cka_widget.engine.errors import NoRowsError
-from cka_widget.engine.features import Reduce, as_rows, main_tensor
+from cka_widget.engine.errors import LeftOutError, NoRowsError
+from cka_widget.engine.features import (
+    Reduce,
+    Samples,
+    by_sample,
+    features,
+    main_tensor,
+    values_of,
+)
 from cka_widget.engine.layers import Choice
 from cka_widget.engine.mapped import unmapped
 from cka_widget.engine.notes import Notes
 from cka_widget.engine.particles import Pass
-from cka_widget.engine.ragged import kept_steps
-from cka_widget.engine.reductions import needs_mask
+from cka_widget.engine.probe import Probe
+from cka_widget.engine.reductions import needs_mask, tokens
+from cka_widget.engine.sample_axis import SampleRows, Shown
 from cka_widget.engine.stack import GramStack
-from cka_widget.engine.time_first import SampleAxis, steps_over_samples
 
 
 @dataclass
@@ -33,6 +40,7 @@ class Entry:
 
     name: str
     call: int
+    samples: SampleRows  # where the output has them
     rows: list[int] = field(default_factory=list)
     reason: str | None = None
     aliases: list[tuple[str, int]] = field(default_factory=list)  # other outputs, same tensor
@@ -44,7 +52,12 @@ class Entry:
 
 
 class Capture:
-    """The outputs of one forward pass: found on the first batch, refilled on all later ones."""
+    """The outputs of one forward pass: found on the first batch, refilled on all later ones.
+
+    Attributes:
+        probe: what is known before the first batch of where samples are, if anything.
+        masked: for masks by name the calls whose tokens they mark, as far as that is known.
+    """
 
     def __init__(
         self,
@@ -58,19 +71,17 @@ class Capture:
         self.notes = Notes()
         self.calls: Counter[str] = Counter()
         self.found = False
+        self.probe: Probe | None = None
+        self.masked: Mapping[str, set[tuple[str, int]]] = {}
         self._stack = stack
         self._reduce = reduce
         self._axis = run.particle_axis
         self._mapped = run.mapped
-        self._time_first = any(getattr(m, "batch_first", None) is False for m in run.root.modules())
-        self._axes: defaultdict[tuple[str, int], SampleAxis] = defaultdict(
-            lambda: SampleAxis(self._time_first)
-        )
         self._dropped: set[tuple[str, int]] = set()
         self._handles: dict[str, RemovableHandle] = {}
         self._thread: int | None = None
         self._n = 0
-        self._mask: Tensor | None = None
+        self._masks: Mapping[str, Tensor] = {}
         self._seen: dict[int, tuple[weakref.ref[Tensor], int, Entry]] = {}
 
     def attach(self) -> None:
@@ -85,19 +96,31 @@ class Capture:
             self._handles.popitem()[1].remove()
 
     @contextmanager
-    def recording(self, n: int, mask: Tensor | None) -> Iterator[None]:
-        """Around one call of the model on a batch of n samples, in this thread only."""
+    def recording(self, n: int, masks: Mapping[str, Tensor]) -> Iterator[None]:
+        """Around one call of the model on a batch of n samples, in this thread only.
+
+        `masks` (n, tokens) say which tokens count.
+        """
         self.calls.clear()
-        self._n, self._mask = n, mask
+        self._n, self._masks = n, masks
         # What a batch too small for a block shows must not become a layer's reason.
         useful = bool(self._stack.segments) or not self.found
         self._thread = threading.get_ident() if useful else None
         try:
             yield
         finally:
-            self._thread, self._mask = None, None
+            self._thread, self._masks = None, {}
             self._seen.clear()
         self.found = True
+
+    def unproved(self) -> list[str]:
+        """Layers with rows that may not be samples, as far as batches have shown."""
+        return [
+            entry.name
+            for entry in self.entries.values()
+            if self._stack.segments
+            and entry.rows and not entry.samples.proved and entry.reason is None
+        ]
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -118,9 +141,9 @@ class Capture:
         if self.found and entry is None and key not in self._dropped:
             self.notes.unknown_call(*key)
             return
-        shown = tensor = main_tensor(output)
-        if self._mapped is not None and shown is not None:
-            tensor, _ = unmapped(shown)  # in-place operations count their versions there
+        tensor = main_tensor(output)
+        if self._mapped is not None and tensor is not None:
+            tensor, _ = unmapped(tensor)  # in-place operations count their versions there
         source = self._source(tensor)
         if key in self._dropped:
             if source is None or key not in source.aliases:
@@ -131,58 +154,74 @@ class Capture:
             self._dropped.add(key)
             return
         if entry is None:
-            entry = self.entries[key] = Entry(*key)
+            entry = self.entries[key] = Entry(*key, SampleRows(self._shown(key)))
         if self.found and not entry.rows:
             pass  # it has no row to fill, but its aliases are still known by it
         elif source is not None and source.rows:
             self._copy(entry, source)
         else:
             self._fill(entry, module, output)
-            if self._axis is None and steps_over_samples(output, shown, self._n, module):
-                self.notes.steps(name)
         self._remember(tensor, entry)
+
+    def _shown(self, key: tuple[str, int]) -> Shown | None:
+        return None if self.probe is None else self.probe.shown.get(key)
+
+    def look(self, output: Any) -> Tensor:
+        """The tensor of an output, of one particle, whose axes tell where samples are.
+
+        Raises:
+            NoRowsError: there is none.
+        """
+        return values_of(self._particles(output)[0])[0]
 
     def _fill(self, entry: Entry, module: nn.Module, output: Any) -> None:
         try:
-            features: Sequence[Tensor] | Tensor = [
-                self._rows(x, entry, module) for x in self._particles(output)
+            found: Sequence[Tensor] | Tensor = [
+                self._features(x, entry, module) for x in self._particles(output)
             ]
         except NoRowsError as error:
+            if self.found or isinstance(error, LeftOutError):
+                self.notes.left_out(entry.name, later=self.found)
             entry.reason = str(error)
             return
         if self._mapped is not None:
-            features = self._of_all(features[0])
+            found = self._of_all(found[0])
         if not entry.rows:
-            entry.rows = [self._stack.add_row() for _ in features]
-        self._stack.put_all(entry.rows, features)
-        if self._mask is not None and not self._fits(self._mask, output):
-            self.notes.unmasked(entry.name)
+            entry.rows = [self._stack.add_row() for _ in found]
+        self._stack.put_all(entry.rows, found)
 
-    def _fits(self, mask: Tensor, output: Any) -> bool:
-        """Whether the mask has the samples and tokens of the output, where that matters."""
-        x = main_tensor(output)
-        if x is None or x.is_nested or not needs_mask(self._reduce, x):
-            return True
-        if kept_steps(output, x) is not None:  # it knows its padding
-            return True
-        shape = tuple(mask.shape)
-        return shape in (tuple(x.shape[:2]), tuple(x.shape[1::-1]), tuple(x.shape[::2]))
+    def _features(self, output: Any, entry: Entry, module: nn.Module) -> Tensor:
+        found = by_sample(output, self._n, entry.samples, self._reduce, module)
+        if not self.found:
+            self._note_steps(entry, found, module)
+        return features(found, self._reduce, self._mask(found, entry) if self._masks else None)
+
+    def _note_steps(self, entry: Entry, found: Samples, module: nn.Module) -> None:
+        """A recurrent or attention layer may take the samples for its steps."""
+        first = getattr(module, "batch_first", None)
+        axis = entry.samples.axis
+        if first is None or axis is None or found.values.dim() != 3 or found.kept is not None:
+            return
+        if axis.axis != (0 if first else 1):
+            self.notes.steps(entry.name, batch_first=first)
+
+    def _mask(self, found: Samples, entry: Entry) -> Tensor | None:
+        """The mask of the output's tokens, where that matters and it does not know by itself."""
+        if found.kept is not None or not needs_mask(self._reduce, found.values):
+            return None
+        shape = tokens(found.values, found.module).shape[:2]
+        for name, mask in self._masks.items():
+            marked = self.masked.get(name)
+            if mask.shape == shape and (marked is None or (entry.name, entry.call) in marked):
+                return mask
+        self.notes.unmasked(entry.name)
+        return None
 
     def _copy(self, entry: Entry, source: Entry) -> None:
         if not entry.rows:
             entry.rows = [self._stack.add_row() for _ in source.rows]
         for row, other in zip(entry.rows, source.rows, strict=True):
             self._stack.copy(row, other)
-
-    def _rows(self, output: Any, entry: Entry, module: nn.Module) -> Tensor:
-        return as_rows(
-            output,
-            self._n,
-            reduce=self._reduce,
-            mask=self._mask,
-            module=module,
-            axis=self._axes[entry.name, entry.call],
-        )
 
     def _of_all(self, x: Tensor) -> Tensor:
         """Features of all particles (P, n, d), where vmap shows those of one."""

@@ -37,6 +37,10 @@ class NoRowsError(ValueError):
     """A module's output cannot be turned into one row of features a sample."""
 
 
+class LeftOutError(NoRowsError):
+    """The output does hold samples, so that a reader may miss it."""
+
+
 class CKAWarning(UserWarning):
     """Something that would mislead the reader of a result."""
 

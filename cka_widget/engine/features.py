@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.ragged import kept_steps, padded
-from cka_widget.engine.reductions import mean, token
-from cka_widget.engine.time_first import SampleAxis
+from cka_widget.engine.reductions import joined, mean, token
+from cka_widget.engine.sample_axis import SampleRows
 
 
 class ReduceError(RuntimeError):
@@ -65,35 +65,25 @@ def _(output: Mapping) -> Tensor | None:  # type: ignore[type-arg]
     return next((t for t in (main_tensor(output[k]) for k in keys) if t is not None), None)
 
 
-def as_rows(
-    output: Any,
-    n: int,
-    *,
-    reduce: Reduce = "flatten",
-    mask: Tensor | None = None,
-    module: nn.Module | None = None,
-    axis: SampleAxis | None = None,
-) -> Tensor:
-    """Features of one module's output.
+class Samples(NamedTuple):
+    """An output by its samples.
 
-    Args:
-        output: what the module returned.
-        n: number of samples in the batch.
-        mask: (n, tokens), which tokens count; an output that is packed or nested knows better.
-        reduce: "flatten" keeps every number; "mean" averages over space, or over the tokens that
-            `mask` (n, tokens) keeps; "cls" takes the first token, "last" the last one that
-            `mask` keeps; a callable maps the tensor (n, ...) to (n, d).
-        module: who returned it: tells channels from tokens, and `batch_first=False`.
-        axis: what the output's earlier batches showed of its sample axis.
+    Attributes:
+        values: (n, ...); with "mean", "cls" or "last" to come, all tokens of a sample on one axis.
+        kept: (n, steps), which steps are no padding, where the output itself knows.
+        module: who returned it, if its kind tells channels from tokens in `values`.
+    """
 
-    Returns:
-        Tensor (n, d), floating point, of the output's own precision, means in float32 at least; a
-        view where possible.
+    values: Tensor
+    kept: Tensor | None
+    module: nn.Module | None
+
+
+def values_of(output: Any) -> tuple[Tensor, Tensor | None]:
+    """The numbers of an output, padded and dense, and which steps are no padding if it knows.
 
     Raises:
-        NoRowsError: the output has no row for each sample; the message completes
-            "this layer is undefined: ...".
-        ReduceError: a callable `reduce` failed.
+        NoRowsError: it holds no real numbers.
     """
     x = main_tensor(output)
     if x is None:
@@ -104,16 +94,59 @@ def as_rows(
         x = padded(x)
     elif x.layout is not torch.strided:
         x = x.to_dense()
-    kept = kept_steps(output, x)
-    if kept is None and x.dim() == 3 and axis is not None and axis.is_time_first(x, n, module):
-        x = x.transpose(0, 1)
-    if x.dim() == 0 or x.shape[0] != n:
-        rows = "no rows" if x.dim() == 0 else f"{x.shape[0]} rows"
-        raise NoRowsError(f"its output has {rows} for a batch of {n} samples")
+    return x, kept_steps(output, x)
+
+
+def by_sample(
+    output: Any, n: int, rows: SampleRows, reduce: Reduce, module: nn.Module | None
+) -> Samples:
+    """The output of a batch of n samples, the samples first.
+
+    Args:
+        output: what the module returned.
+        n: number of samples in the batch.
+        rows: where this output has its samples; learns by the call.
+        reduce: what is to come, see `features`.
+        module: who returned it.
+
+    Raises:
+        NoRowsError: the output has no row for each sample; the message completes
+            "this layer is undefined: ...".
+    """
+    x, kept = values_of(output)
+    if kept is None:
+        x = rows.of(x, n, module)
+        # Of folded windows, patches or heads the entries count as tokens, with those inside.
+        if reduce in ("mean", "cls", "last") and rows.axis is not None and rows.axis.folded:
+            x, module = joined(x, module), None if x.dim() == 3 else module
+    elif x.shape[0] != n:
+        raise NoRowsError(f"its output has {x.shape[0]} rows for a batch of {n} samples")
     if x.numel() == 0:
         raise NoRowsError("its output is empty")
+    return Samples(x, kept, module)
+
+
+def features(found: Samples, reduce: Reduce, mask: Tensor | None) -> Tensor:
+    """Features of one module's output.
+
+    Args:
+        found: the output by its samples.
+        reduce: "flatten" keeps every number; "mean" averages over space, or over the tokens that
+            `mask` keeps; "cls" takes the first token, "last" the last one that `mask` keeps; a
+            callable maps the tensor (n, ...) to (n, d).
+        mask: (n, tokens), which tokens count; an output that is packed or nested knows better.
+
+    Returns:
+        Tensor (n, d), floating point, of the output's own precision, means in float32 at least; a
+        view where possible.
+
+    Raises:
+        NoRowsError: a callable `reduce` made no row for each sample.
+        ReduceError: a callable `reduce` failed.
+    """
+    x, kept, module = found
     if callable(reduce):
-        x = _reduced(reduce, x, n)
+        x = _reduced(reduce, x, len(x))
     elif reduce == "mean":
         x = mean(x, mask if kept is None else kept, module)
     elif reduce in ("cls", "last") and x.dim() == 3:

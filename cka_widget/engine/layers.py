@@ -44,10 +44,13 @@ def unwrap(model: nn.Module, name: str = "model") -> nn.Module:
 def named_layers(root: nn.Module) -> dict[str, nn.Module]:
     """Dotted name -> module, registration order; a shared module stands under its first name.
 
-    The root is last, as `(output)`. Compiled children are named as before compilation.
+    The root is last, as `(output)`. Compiled children are named as before compilation. What
+    computes a weight (weight_norm, orthogonal, ...) is no layer.
     """
     named = {
-        _without_wrappers(name): module for name, module in root.named_modules() if module != root
+        _without_wrappers(name): module
+        for name, module in root.named_modules()
+        if module != root and "parametrizations" not in name.split(".")
     }
     return {**named, OUTPUT: root}
 
@@ -102,7 +105,7 @@ class Choice:
         self.modules = {}
         for label in labels:
             name, call = (label, None) if label in named else split_call(label)
-            if name not in named and name in aliases:
+            if name not in named and aliases.get(name) in canonical:
                 self.asked[name] = canonical[aliases[name]]
                 name = self.asked[name]
             if name not in named:

@@ -17,8 +17,21 @@ STEPS = (
     "(batch_first=False) takes for time the axis that is counted as samples: give batches whose "
     "first axis is the samples, to a model that transposes them or has batch_first=True."
 )
+SAMPLES = (
+    "(batch_first=True) takes for samples what are steps, and runs over the samples as over time: "
+    "transpose its input, or make it with batch_first=False."
+)
+LEFT_OUT = "is left out, though it holds samples: why() and layers= of this layer say the reason."
+DISPROVED = (
+    "has no row for each sample in a later batch: its scores are undefined, why() says the reason."
+)
+UNPROVED = (
+    "counts as having its samples along the first axis that is as long as the batch, which nothing "
+    "proves: it was not seen with 2 and 3 samples, and all batches had as many samples; give one "
+    "batch of another size."
+)
 UNMASKED = (
-    "has tokens that the batch's attention_mask does not fit: if some of them are padding, that "
+    "has tokens that the batch's attention_mask does not mark: if some of them are padding, that "
     "counts as data; leave the layer out, or give batches without padding."
 )
 
@@ -44,9 +57,13 @@ class Notes:
         """An alias gave a tensor of its own."""
         self.found[name, PARTED] = None
 
-    def steps(self, name: str) -> None:
+    def steps(self, name: str, *, batch_first: bool) -> None:
         """A module runs over the samples as if they were steps."""
-        self.found[name, STEPS] = None
+        self.found[name, SAMPLES if batch_first else STEPS] = None
+
+    def left_out(self, name: str, *, later: bool) -> None:
+        """A module's output has no row for each sample."""
+        self.found[name, DISPROVED if later else LEFT_OUT] = None
 
     def unmasked(self, name: str) -> None:
         """The mask does not fit a module's tokens."""

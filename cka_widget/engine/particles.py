@@ -88,6 +88,13 @@ class Pass:
     mapped: int | None = None  # how many particles `state` has, all run at once
     binding: Binding | None = None  # of `state`, to `root`
 
+    def alone(self) -> Pass:
+        """The first particle as a pass of its own, which changes no other's state."""
+        if self.state is None:
+            return self
+        first = {k: t if self.mapped is None else t[0] for k, t in self.state.items()}
+        return replace(self, state=first, mapped=None)
+
     def __call__(self, batch: Any, forward: Forward | None) -> None:
         """Run the model on a batch."""
         binding, state = self.binding, self.state

@@ -29,7 +29,7 @@ def mean(x: Tensor, mask: Tensor | None, module: nn.Module | None) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     if x.dim() > 3:
         return x.mean(dim=tuple(range(2, x.dim())), dtype=dtype)
-    x = _tokens(x, module)
+    x = tokens(x, module)
     if mask is None or mask.shape != x.shape[:2]:
         return x.mean(dim=1, dtype=dtype)
     kept = mask.bool()[..., None]
@@ -40,7 +40,7 @@ def mean(x: Tensor, mask: Tensor | None, module: nn.Module | None) -> Tensor:
 
 def token(x: Tensor, which: str, mask: Tensor | None, module: nn.Module | None) -> Tensor:
     """The first token ("cls"), or the last one that `mask` (n, tokens) keeps ("last")."""
-    x = _tokens(x, module)
+    x = tokens(x, module)
     if which == "cls":
         return x[:, 0]
     if mask is None or mask.shape != x.shape[:2]:
@@ -55,6 +55,15 @@ def needs_mask(reduce: object, x: Tensor) -> bool:
     return x.dim() == 3 and reduce in ("mean", "last")
 
 
-def _tokens(x: Tensor, module: nn.Module | None) -> Tensor:
+def joined(x: Tensor, module: nn.Module | None) -> Tensor:
+    """(n, k, ...) with k entries of each sample beside one another: as tokens, or in space."""
+    if x.dim() <= 3:
+        return x
+    if x.dim() == 4 and not isinstance(module, _CHANNELS_FIRST_1D):
+        return x.flatten(1, 2)
+    return x.movedim(1, 2).flatten(2, 3)
+
+
+def tokens(x: Tensor, module: nn.Module | None) -> Tensor:
     """(n, tokens, features), whichever way the module has it."""
     return x.mT if isinstance(module, _CHANNELS_FIRST_1D) else x

@@ -22,7 +22,6 @@ from cka_widget.engine.batches import (
     count,
     each,
     forward_of,
-    mask_of,
     rows,
     without_labels,
 )
@@ -37,15 +36,20 @@ from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
+from cka_widget.engine.masks import masks_of, shortened, two_sided
 from cka_widget.engine.particles import Pass, as_passes, bound
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.prefetch import Loaded
+from cka_widget.engine.probe import MORE, Probe, probe, resized_calls
 from cka_widget.engine.replay import Replay
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import MIN_BLOCKS
 from cka_widget.engine.table import RowTable
 from cka_widget.engine.weight_watch import WeightWatch
+
+# By a mask's name, the calls of modules whose tokens it marks.
+Masked = dict[str, set[tuple[str, int]]]
 
 
 class Session:
@@ -106,6 +110,7 @@ class Session:
         self._meanwhile: Callable[[], None] | None = None
         self._copies = Copies()
         self._weights: WeightWatch | None = None
+        self._probes: dict[str, tuple[Probe | None, Masked]] = {}
         self.notes: list[str] = []  # what the result is to say of the run
         self.later_notes: Callable[[], list[str]] = list  # and what is known when it is made
         self._cut: int | None = None  # samples that a batch was cut into, for want of memory
@@ -286,15 +291,43 @@ class Session:
         except TypeError:
             raise TypeError("the batch holds no tensor") from None
 
+    def _probe(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
+        """Short passes of a model's first particle, whose outputs are where the others' are."""
+        if run.model not in self._probes:
+            found: Probe | None = None
+            masked: Masked = {}
+            if n >= MORE and n == count(batch):
+                found, masked = self._probed(run.alone(), capture, batch)
+            self._probes[run.model] = found, masked
+        capture.probe, capture.masked = self._probes[run.model]
+
+    def _probed(self, run: Pass, capture: Capture, batch: Any) -> tuple[Probe | None, Masked]:
+        def call(given: Any) -> None:
+            with self.shield.opened():
+                run(given, self._forwards[run.model])
+
+        found = probe(run.root, call, batch, capture.look)
+        masked: Masked = {}
+        if self._reduce in ("mean", "last"):
+            for name in masks_of(batch):
+                other = shortened(batch, name)
+                calls = None
+                if found is not None and other is not None:
+                    calls = resized_calls(run.root, call, other, found.shapes, capture.look)
+                if calls is not None or two_sided(batch):
+                    masked[name] = calls or set()
+        return found, masked
+
     def _run(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
         try:
             with (
                 self._placement.on_device(run) as placed,
                 self._copies.given(run, batch) as mine,
-                capture.recording(n, mask_of(batch)),
-                self.shield.opened(),
             ):
-                placed(mine, self._forwards[run.model])
+                if self._table is None:
+                    self._probe(placed, capture, batch, n)
+                with capture.recording(n, masks_of(batch)), self.shield.opened():
+                    placed(mine, self._forwards[run.model])
         except CompareError:
             raise
         except Exception as error:
@@ -337,6 +370,13 @@ class Session:
         yield from self.later_notes()
         yield from self._diagnostics.warnings()
         yield from self._weights.warnings() if self._weights else ()
+        for model, (found, _) in self._probes.items():
+            if found is not None and found.random_from is not None:
+                yield (
+                    f'Model "{model}" is random in evaluation mode: two passes over the same '
+                    f'samples differ from layer "{found.random_from}" on, so that its scores are '
+                    "those of one draw; switch its dropout, sampling or layer drop off."
+                )
         yield from self._table.warnings() if self._table else ()
         if self._cuda_graph:
             yield from self._replay.warnings()

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from cka_widget.engine.capture import Capture, Entry
 from cka_widget.engine.layers import split_call
+from cka_widget.engine.notes import UNPROVED
 from cka_widget.engine.particles import Pass
 from cka_widget.engine.rows import ModelRows
 
@@ -114,6 +115,8 @@ class RowTable:
         for run, capture in self._captures:
             for name, what in capture.notes.found:
                 layers.setdefault((run.model, what), {})[name] = None
+            for name in capture.unproved():
+                layers.setdefault((run.model, UNPROVED), {})[name] = None
         return [
             f'Model "{model}", layer {_listed(list(names))} {what}'
             for (model, what), names in layers.items()

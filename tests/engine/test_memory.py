@@ -71,7 +71,8 @@ def test_particles_too_large_together_go_one_at_a_time(monkeypatch: pytest.Monke
             return super()._apply(fn, recurse)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            moves.append((id(self), "ran"))
+            if len(x) > 3:
+                moves.append((id(self), "ran"))
             return super().forward(x)
 
     particles = [zoo.seeded(Moving, 8, 4, seed=seed) for seed in range(3)]
@@ -93,7 +94,8 @@ def test_stacked_particles_move_once_where_they_fit(
 
     class Using(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            used.append(self.weight.data_ptr())
+            if len(x) > 3:
+                used.append(self.weight.data_ptr())
             return super().forward(x)
 
     params, buffers = stack_module_state([zoo.seeded(Using, 8, 4, seed=k) for k in range(3)])

@@ -56,8 +56,9 @@ class Noting(nn.Module):
         self.inner, self.notes, self.passes = zoo.mlp(), notes, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.passes += 1
-        self.notes.append(f"pass {self.passes}")
+        if len(x) > 3:
+            self.passes += 1
+            self.notes.append(f"pass {self.passes}")
         return self.inner(x)
 
 

@@ -131,7 +131,7 @@ def test_what_forward_does_on_the_host_is_noticed(tapes: Tapes) -> None:
     factors = iter([1.0, 2.0, 3.0, 3.0, 5.0, 6.0, 7.0, 8.0])
 
     def forward(model: nn.Module, batch: Tensor) -> Any:
-        return model(batch * next(factors))
+        return model(batch * (next(factors) if len(batch) > 3 else 1.0))
 
     found = run({"a": zoo.mlp(0)}, zoo.vectors(112), forward=forward, cuda_graph=True)
     assert ALIKE in unrecorded(found)

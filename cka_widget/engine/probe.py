@@ -1,0 +1,248 @@
+"""Passes of a model on 2 and on 3 samples: which axis of each output follows the number."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cka_widget.engine.batches import head, map_tensors
+from cka_widget.engine.errors import LeftOutError, NoRowsError
+from cka_widget.engine.features import values_of
+from cka_widget.engine.layers import named_layers
+from cka_widget.engine.rewind import rewound
+from cka_widget.engine.sample_axis import SampleAxis, Shown
+
+Call = tuple[str, int]  # a module's name, and the number of its call from 1
+Look = Callable[[Any], Tensor]
+
+FEW, MORE = 2, 3
+
+# Of what is kept of an output: entries along its first axis, and of each in all others together.
+_ENTRIES, _NUMBERS = 4096, 1024
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What short passes show of a model.
+
+    Attributes:
+        shown: of each call of a module that they had and that returned numbers.
+        shapes: of those, on 2 samples.
+        random_from: the first layer in which two passes on the same samples differ, or None.
+    """
+
+    shown: Mapping[Call, Shown]
+    shapes: Mapping[Call, tuple[int, ...]]
+    random_from: str | None
+
+
+def probe(
+    root: nn.Module,
+    run: Callable[[Any], Any],
+    batch: Any,
+    look: Look = lambda output: values_of(output)[0],
+) -> Probe | None:
+    """Run a model on the first 2 and the first 3 samples of a batch, and leave it as it was.
+
+    A third pass, on 2 samples, comes where the first two disagree about the samples they share.
+
+    Args:
+        root: the model.
+        run: runs the model on a batch, in evaluation mode, without keeping what it returns.
+        batch: of 3 samples at least; the model gets copies of its tensors.
+        look: the tensor of a module's output whose axes count.
+
+    Returns:
+        Probe; None where the model cannot run on so few samples, or nothing follows their number.
+    """
+    passes = _Passes(root, run, look)
+    try:
+        few = passes(head(batch, FEW))
+        more = passes(head(batch, MORE), like=few)
+        shown, agree = {}, few.keys() == more.keys()
+        for call in few.keys() & more.keys():
+            shown[call], same = _compare(few[call], more[call])
+            agree &= same
+        again = few if agree else passes(head(batch, FEW), like=few)
+    except Exception:  # whatever a model's code raises: it will be run on its batches all the same
+        return None
+    if not any(found.axes for found in shown.values()):
+        return None
+    shapes = {call: few[call].shape for call in shown}
+    return Probe(shown, shapes, next(_parted(few, again), None))
+
+
+def _parted(one: Mapping[Call, _Output], other: Mapping[Call, _Output]) -> Iterator[str]:
+    """Layers that two passes on the same samples do not share, in the order of their calls."""
+    for call, output in one.items():
+        if call not in other or not output.equals(other[call]):
+            yield call[0]
+    yield from (call[0] for call in other if call not in one)
+
+
+def resized_calls(
+    root: nn.Module,
+    run: Callable[[Any], Any],
+    batch: Any,
+    shapes: Mapping[Call, tuple[int, ...]],
+    look: Look,
+) -> set[Call] | None:
+    """The calls whose outputs have other shapes for the first 2 samples of another batch.
+
+    Args:
+        root: the model.
+        run: as for `probe`.
+        batch: the other one.
+        shapes: what `probe` found.
+        look: as for `probe`.
+
+    Returns:
+        Calls; None where the model cannot run on it.
+    """
+    try:
+        found = _Passes(root, run, look)(head(batch, FEW))
+    except Exception:
+        return None
+    return {call for call, output in found.items() if output.shape != shapes.get(call)}
+
+
+class _Output:
+    """Of one call: the shape, and numbers that lie evenly over it."""
+
+    def __init__(self, x: Tensor, like: _Output | None) -> None:
+        self.shape = tuple(x.shape)
+        self.steps: tuple[int, ...] = _steps(self.shape)
+        if like is not None and len(like.steps) == len(self.steps):
+            self.steps = like.steps
+        # Kernels for another number of samples round otherwise.
+        self.rounding = 4 * torch.finfo(x.dtype).eps
+        self.tolerance = math.sqrt(torch.finfo(x.dtype).eps)
+        x = x.detach()[tuple(slice(None, None, step) for step in self.steps)]
+        self.values = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
+
+    def equals(self, other: _Output) -> bool:
+        """Of another pass on the same samples: the same?"""
+        same = self.values.shape == other.values.shape
+        return same and self.distance(self.values, other.values) <= self.tolerance
+
+    def distance(self, x: Tensor, y: Tensor) -> float:
+        """Mean difference of two parts (n, ...) over the spread of the first."""
+        difference, size = (x - y).abs().mean(), x.abs().mean()
+        if difference <= self.rounding * size:
+            return 0.0
+        if not torch.isfinite(difference):  # NaN counts as a number
+            x, y = x.nan_to_num(posinf=0.0, neginf=0.0), y.nan_to_num(posinf=0.0, neginf=0.0)
+            difference = (x - y).abs().mean()
+        spread = (x - x.mean(0)).abs().mean().clamp(min=torch.finfo(x.dtype).tiny)
+        return float(difference / spread)
+
+
+def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    most = int(_NUMBERS ** (1 / max(1, len(shape) - 1)))
+    limits = [_ENTRIES, *[most] * (len(shape) - 1)]
+    return tuple(max(1, -(-size // limit)) for size, limit in zip(shape, limits, strict=False))
+
+
+class _Passes:
+    """Runs the model with hooks of its own, which act in this thread only."""
+
+    def __init__(self, root: nn.Module, run: Callable[[Any], Any], look: Look) -> None:
+        self._root, self._run, self._look = root, run, look
+
+    def __call__(self, batch: Any, like: Mapping[Call, _Output] | None = None) -> dict[Call, Any]:
+        found: dict[Call, _Output] = {}
+        calls: Counter[str] = Counter()
+        thread = threading.get_ident()
+
+        def hook(name: str, output: Any) -> None:
+            if threading.get_ident() != thread:
+                return
+            calls[name] += 1
+            call = name, calls[name]
+            try:
+                x = self._look(output)
+            except NoRowsError:
+                return
+            found[call] = _Output(x, like.get(call) if like else None)
+
+        handles = []
+        try:
+            for name, module in named_layers(self._root).items():
+                # Unbound: a scripted child refuses the method, yet runs the hook.
+                register = nn.Module.register_forward_hook
+                handles.append(register(module, lambda m, a, out, name=name: hook(name, out)))
+            with torch.no_grad(), rewound(self._root):
+                self._run(map_tensors(batch, Tensor.clone))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
+
+
+def _compare(few: _Output, more: _Output) -> tuple[Shown, bool]:
+    """What two outputs show, and whether they agree about the samples that they share."""
+    if few.shape == more.shape:
+        why = NoRowsError(
+            f"it has no rows of samples: its output {few.shape} is as large for {FEW} samples as "
+            f"for {MORE}"
+        )
+        return Shown(why_not=why), True
+    found: list[tuple[float, SampleAxis]] = []
+    unsure = 0
+    sizes = zip(few.shape, more.shape, strict=False)
+    for axis, (a, b) in enumerate(sizes if len(few.shape) == len(more.shape) else ()):
+        if not a or a % FEW or a * MORE != b * FEW:
+            continue
+        order = _order(few, more, axis, a // FEW)
+        unsure += order is None
+        found += [order] if order else []
+    # Several axes follow in tables of samples by samples, and where steps grow with them.
+    found.sort(key=lambda candidate: candidate[0] > few.tolerance)
+    if found:
+        return Shown(tuple(axis for _, axis in found)), found[0][0] <= few.tolerance
+    if unsure:
+        why = LeftOutError(
+            "it has several rows a sample, and passes on 2 and on 3 samples do not show which of "
+            "them belong to one"
+        )
+    else:
+        why = LeftOutError(
+            f"its rows are no fixed number a sample: its output is {few.shape} for {FEW} samples, "
+            f"and {more.shape} for {MORE}"
+        )
+    return Shown(why_not=why), True
+
+
+def _order(few: _Output, more: _Output, axis: int, k: int) -> tuple[float, SampleAxis] | None:
+    """How an axis numbers k entries of each sample, and how far the shared samples are apart."""
+    x, y = few.values.movedim(axis, 0), more.values.movedim(axis, 0)
+    whole = x.shape[0] == FEW * k and y.shape[0] == MORE * k
+    if not whole:  # so long an axis is not kept whole
+        return (0.0, SampleAxis(axis)) if k == 1 else None
+    others = tuple(slice(min(sizes)) for sizes in zip(x.shape[1:], y.shape[1:], strict=True))
+    shared = (slice(None), *others)
+
+    def apart(outer: int) -> float:
+        one, other = (
+            t[shared].reshape(outer, n, k // outer, -1)[:, :FEW].flatten(0, 2)
+            for t, n in ((x, FEW), (y, MORE))
+        )
+        return few.distance(one, other)
+
+    # The sample outermost is the rule, innermost the next; all others are rare.
+    distances = {1: apart(1)}
+    if k > 1 and distances[1] > few.tolerance:
+        for outer in (k, *(i for i in range(2, k) if k % i == 0)):
+            distances[outer] = apart(outer)
+    best = min(distances, key=distances.__getitem__)
+    least, *following = sorted(distances.values())
+    if following and least > few.tolerance and 2 * least > following[0]:
+        return None
+    return least, SampleAxis(axis, best, k // best)

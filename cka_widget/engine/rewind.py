@@ -1,0 +1,67 @@
+"""What short passes leave in a model, taken back: states of a few samples fit no batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+# Larger buffers, such as masks, are not written into.
+_SMALL = 1 << 16
+
+
+@contextmanager
+def rewound(root: nn.Module) -> Iterator[None]:
+    """Attributes of all modules, and small buffers, are afterwards as they were.
+
+    All stays where a pass fills lazy modules in or registers hooks: attributes then tell of what
+    cannot be taken back.
+    """
+    modules = list(root.modules())
+    held = (t for m in modules for t in (*m._parameters.values(), *m._buffers.values()))
+    lazy = any(t is not None and is_lazy(t) for t in held)
+    hooks = _hooks(modules)
+    found = [] if lazy else [_Found(module) for module in modules]
+    try:
+        yield
+    finally:
+        if hooks == _hooks(modules):
+            for one in found:
+                one.restore()
+
+
+def _hooks(modules: list[nn.Module]) -> list[set[int]]:
+    return [
+        set(registered)
+        for module in modules
+        for registered in (module._forward_hooks, module._forward_pre_hooks)
+    ]
+
+
+class _Found:
+    """A module as it was."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._held: dict[str, Any] = vars(module)
+        registries = [self._held[name] for name in _REGISTRIES]
+        self._dicts = [(d, dict(d)) for d in (self._held, *registries)]
+        self._written = [
+            (buffer, buffer._version, buffer.clone())
+            for buffer in module._buffers.values()
+            if isinstance(buffer, Tensor) and buffer.numel() <= _SMALL and not buffer.is_inference()
+        ]
+
+    def restore(self) -> None:
+        for now, before in self._dicts:
+            if now.keys() != before.keys() or any(now[k] is not v for k, v in before.items()):
+                now.clear()
+                now.update(before)
+        with torch.no_grad():
+            for buffer, version, values in self._written:
+                if buffer._version != version:
+                    buffer.copy_(values)

@@ -1,0 +1,124 @@
+"""Where the samples of a module's output are: along which axis, and folded with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from cka_widget.engine.errors import LeftOutError, NoRowsError
+
+
+@dataclass(frozen=True)
+class SampleAxis:
+    """An axis of `outer * n * inner` entries, numbered as an array (outer, n, inner).
+
+    (n, d) has the defaults, (steps, n, d) has `axis=1`; windows, patches or tokens of each sample
+    in turn along the first axis are `inner`.
+    """
+
+    axis: int = 0
+    outer: int = 1
+    inner: int = 1
+
+    def fits(self, x: Tensor, n: int) -> bool:
+        """Can x be an output of n samples?"""
+        return x.dim() > self.axis and x.shape[self.axis] == self.outer * n * self.inner
+
+    def bring(self, x: Tensor, n: int) -> Tensor | None:
+        """(n, ...), or (n, entries of a sample, ...) where samples are folded; None if unfit.
+
+        Another batch may have another number of tokens, so a fold may change its size.
+        """
+        if not self.fits(x, n):
+            other = self._resized(x, n)
+            return None if other is None else other.bring(x, n)
+        if self.axis:
+            x = x.movedim(self.axis, 0)
+        if self.outer == self.inner == 1:
+            return x
+        x = x.reshape(self.outer, n, self.inner, *x.shape[1:])
+        return x.movedim(1, 0).flatten(1, 2)
+
+    @property
+    def folded(self) -> bool:
+        """Has a sample several entries along the axis?"""
+        return self.outer * self.inner > 1
+
+    def _resized(self, x: Tensor, n: int) -> SampleAxis | None:
+        size = x.shape[self.axis] if x.dim() > self.axis else 0
+        if not size or size % n or not self.folded:
+            return None
+        if self.outer == 1:
+            return replace(self, inner=size // n)
+        return replace(self, outer=size // n) if self.inner == 1 else None
+
+
+class Shown(NamedTuple):
+    """What passes on few samples show of an output: possible axes, the likeliest first, or why
+    there is none.
+    """
+
+    axes: tuple[SampleAxis, ...] = ()
+    why_not: NoRowsError | None = None
+
+
+class SampleRows:
+    """The rows of samples in one output of a model, batch after batch.
+
+    Attributes:
+        axis: theirs, known from the first batch on.
+        proved: have two numbers of samples shown it?
+    """
+
+    def __init__(self, shown: Shown | None) -> None:
+        """Without `shown`, the first batch's shape must do until one of another size comes."""
+        self.axis: SampleAxis | None = None
+        self.proved = shown is not None
+        self._shown = shown
+        self._n = 0
+
+    def of(self, x: Tensor, n: int, module: nn.Module | None) -> Tensor:
+        """The output x of a batch of n samples as (n, ...), see `SampleAxis.bring`.
+
+        Raises:
+            NoRowsError: x has no row for each sample; `LeftOutError` if it holds samples.
+        """
+        first = self.axis is None
+        if self.axis is None:
+            self.axis = self._known(self._shown, x, n) if self._shown else _likely(x, n, module)
+            self._n = n
+        rows = self.axis.bring(x, n)
+        if rows is None:
+            raise NoRowsError(
+                f"its output {tuple(x.shape)} in a batch of {n} samples has no row for each"
+            )
+        self.proved |= not first and n != self._n
+        return rows
+
+    def _known(self, shown: Shown, x: Tensor, n: int) -> SampleAxis:
+        if shown.why_not is not None:
+            raise type(shown.why_not)(*shown.why_not.args)
+        for axis in shown.axes:
+            if axis.fits(x, n):
+                return axis
+        raise LeftOutError(
+            f"its output {tuple(x.shape)} of {n} samples does not have as many rows a sample as "
+            "that of 2 and of 3 samples"
+        )
+
+
+def _likely(x: Tensor, n: int, module: nn.Module | None) -> SampleAxis:
+    """By the shape alone."""
+    sequence = x.dim() == 3
+    time_first = sequence and getattr(module, "batch_first", None) is False
+    for axis in (1, 0) if time_first else (0, 1) if sequence else (0,):
+        if x.dim() > axis and x.shape[axis] == n:
+            return SampleAxis(axis)
+    if not x.dim():
+        raise NoRowsError(f"its output has no rows for a batch of {n} samples")
+    why = f"its output has {x.shape[0]} rows for a batch of {n} samples"
+    if x.shape[0] and x.shape[0] % n == 0:
+        raise LeftOutError(f"{why}, and the model did not show on 2 and 3 samples whose they are")
+    raise NoRowsError(why)
