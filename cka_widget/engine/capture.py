@@ -119,7 +119,9 @@ class Capture:
             entry.name
             for entry in self.entries.values()
             if self._stack.segments
-            and entry.rows and not entry.samples.proved and entry.reason is None
+            and entry.rows
+            and not entry.samples.proved
+            and entry.reason is None
         ]
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:

@@ -9,6 +9,10 @@ OFTENER = (
 LATE = (
     "ran in a later batch and not in the first: it is left out; begin with a batch that it runs on."
 )
+IN_SOME = (
+    "did not run in all particles: pairs with one in which it did not run are undefined, and so is "
+    "their mean; particles() shows the others."
+)
 PARTED = (
     "gave the same tensor as another layer in the first batch, and one of its own in a later one: "
     "it counts as that layer; name both in layers= to have a row of each."

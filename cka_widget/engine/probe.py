@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from cka_widget.engine.batches import head, map_tensors
 from cka_widget.engine.errors import LeftOutError, NoRowsError
 from cka_widget.engine.features import values_of
 from cka_widget.engine.layers import named_layers
-from cka_widget.engine.rewind import rewound
+from cka_widget.engine.rewind import Before
 from cka_widget.engine.sample_axis import SampleAxis, Shown
 
 Call = tuple[str, int]  # a module's name, and the number of its call from 1
@@ -26,6 +28,8 @@ FEW, MORE = 2, 3
 
 # Of what is kept of an output: entries along its first axis, and of each in all others together.
 _ENTRIES, _NUMBERS = 4096, 1024
+# Passes that are given to a model that draws random numbers, to differ from its first.
+_TRIES = 8
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ def probe(
 ) -> Probe | None:
     """Run a model on the first 2 and the first 3 samples of a batch, and leave it as it was.
 
-    A third pass, on 2 samples, comes where the first two disagree about the samples they share.
+    More passes, on 2 samples, come where the first two disagree about the samples they share, or
+    drew random numbers.
 
     Args:
         root: the model.
@@ -62,7 +67,7 @@ def probe(
     Returns:
         Probe; None where the model cannot run on so few samples, or nothing follows their number.
     """
-    passes = _Passes(root, run, look)
+    passes, chance = _Passes(root, run, look), _chance()
     try:
         few = passes(head(batch, FEW))
         more = passes(head(batch, MORE), like=few)
@@ -70,13 +75,25 @@ def probe(
         for call in few.keys() & more.keys():
             shown[call], same = _compare(few[call], more[call])
             agree &= same
-        again = few if agree else passes(head(batch, FEW), like=few)
+        parted = None
+        drawn = not all(map(np.array_equal, chance, _chance()))
+        # Who draws random numbers may still do the same twice.
+        for _ in range(_TRIES if drawn else not agree):
+            parted = parted or next(_parted(few, passes(head(batch, FEW), like=few)), None)
     except Exception:  # whatever a model's code raises: it will be run on its batches all the same
         return None
     if not any(found.axes for found in shown.values()):
         return None
     shapes = {call: few[call].shape for call in shown}
-    return Probe(shown, shapes, next(_parted(few, again), None))
+    return Probe(shown, shapes, parted)
+
+
+def _chance() -> list[Any]:
+    """The states of the random numbers that models draw."""
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002, models draw from it
+    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    cuda = torch.cuda.get_rng_state_all() if initialized else []
+    return [torch.get_rng_state(), *cuda, random.getstate()[1], keys, position]
 
 
 def _parted(one: Mapping[Call, _Output], other: Mapping[Call, _Output]) -> Iterator[str]:
@@ -134,6 +151,8 @@ class _Output:
 
     def distance(self, x: Tensor, y: Tensor) -> float:
         """Mean difference of two parts (n, ...) over the spread of the first."""
+        if torch.equal(x, y):
+            return 0.0
         difference, size = (x - y).abs().mean(), x.abs().mean()
         if difference <= self.rounding * size:
             return 0.0
@@ -154,7 +173,8 @@ class _Passes:
     """Runs the model with hooks of its own, which act in this thread only."""
 
     def __init__(self, root: nn.Module, run: Callable[[Any], Any], look: Look) -> None:
-        self._root, self._run, self._look = root, run, look
+        self._run, self._look = run, look
+        self._modules, self._before = named_layers(root), Before(root)
 
     def __call__(self, batch: Any, like: Mapping[Call, _Output] | None = None) -> dict[Call, Any]:
         found: dict[Call, _Output] = {}
@@ -174,15 +194,16 @@ class _Passes:
 
         handles = []
         try:
-            for name, module in named_layers(self._root).items():
+            for name, module in self._modules.items():
                 # Unbound: a scripted child refuses the method, yet runs the hook.
                 register = nn.Module.register_forward_hook
                 handles.append(register(module, lambda m, a, out, name=name: hook(name, out)))
-            with torch.no_grad(), rewound(self._root):
+            with torch.no_grad():
                 self._run(map_tensors(batch, Tensor.clone))
         finally:
             for handle in handles:
                 handle.remove()
+            self._before.restore()
         return found
 
 
@@ -193,7 +214,7 @@ def _compare(few: _Output, more: _Output) -> tuple[Shown, bool]:
             f"it has no rows of samples: its output {few.shape} is as large for {FEW} samples as "
             f"for {MORE}"
         )
-        return Shown(why_not=why), True
+        return Shown(why_not=why, size=few.shape), True
     found: list[tuple[float, SampleAxis]] = []
     unsure = 0
     sizes = zip(few.shape, more.shape, strict=False)
@@ -223,8 +244,7 @@ def _compare(few: _Output, more: _Output) -> tuple[Shown, bool]:
 def _order(few: _Output, more: _Output, axis: int, k: int) -> tuple[float, SampleAxis] | None:
     """How an axis numbers k entries of each sample, and how far the shared samples are apart."""
     x, y = few.values.movedim(axis, 0), more.values.movedim(axis, 0)
-    whole = x.shape[0] == FEW * k and y.shape[0] == MORE * k
-    if not whole:  # so long an axis is not kept whole
+    if x.shape[0] != FEW * k or y.shape[0] != MORE * k:  # so long an axis is not kept whole
         return (0.0, SampleAxis(axis)) if k == 1 else None
     others = tuple(slice(min(sizes)) for sizes in zip(x.shape[1:], y.shape[1:], strict=True))
     shared = (slice(None), *others)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,23 +13,24 @@ _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _SMALL = 1 << 16
 
 
-@contextmanager
-def rewound(root: nn.Module) -> Iterator[None]:
-    """Attributes of all modules, and small buffers, are afterwards as they were.
+class Before:
+    """A model as it is now."""
 
-    All stays where a pass fills lazy modules in or registers hooks: attributes then tell of what
-    cannot be taken back.
-    """
-    modules = list(root.modules())
-    held = (t for m in modules for t in (*m._parameters.values(), *m._buffers.values()))
-    lazy = any(t is not None and is_lazy(t) for t in held)
-    hooks = _hooks(modules)
-    found = [] if lazy else [_Found(module) for module in modules]
-    try:
-        yield
-    finally:
-        if hooks == _hooks(modules):
-            for one in found:
+    def __init__(self, root: nn.Module) -> None:
+        self._modules = list(root.modules())
+        self._hooks = _hooks(self._modules)
+        held = (t for m in self._modules for t in (*m._parameters.values(), *m._buffers.values()))
+        lazy = any(t is not None and is_lazy(t) for t in held)
+        self._found = [] if lazy else [_Found(module) for module in self._modules]
+
+    def restore(self) -> None:
+        """Bring attributes of all modules, and small buffers, back.
+
+        All stays where a pass has filled lazy modules in or registered hooks: attributes then tell
+        of what cannot be taken back.
+        """
+        if self._hooks == _hooks(self._modules):
+            for one in self._found:
                 one.restore()
 
 

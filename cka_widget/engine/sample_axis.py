@@ -56,12 +56,17 @@ class SampleAxis:
 
 
 class Shown(NamedTuple):
-    """What passes on few samples show of an output: possible axes, the likeliest first, or why
-    there is none.
+    """What passes on few samples show of an output.
+
+    Attributes:
+        axes: which may be the samples', the likeliest first.
+        why_not: why there is none.
+        size: its shape, whatever the number of samples, in that case.
     """
 
     axes: tuple[SampleAxis, ...] = ()
     why_not: NoRowsError | None = None
+    size: tuple[int, ...] | None = None
 
 
 class SampleRows:
@@ -98,7 +103,7 @@ class SampleRows:
         return rows
 
     def _known(self, shown: Shown, x: Tensor, n: int) -> SampleAxis:
-        if shown.why_not is not None:
+        if shown.why_not is not None and shown.size in (None, tuple(x.shape)):
             raise type(shown.why_not)(*shown.why_not.args)
         for axis in shown.axes:
             if axis.fits(x, n):

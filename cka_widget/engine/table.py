@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cka_widget.engine.capture import Capture, Entry
 from cka_widget.engine.layers import split_call
-from cka_widget.engine.notes import UNPROVED
+from cka_widget.engine.notes import IN_SOME, UNPROVED
 from cka_widget.engine.particles import Pass
 from cka_widget.engine.rows import ModelRows
 
@@ -29,9 +29,9 @@ class RowTable:
     """
 
     def __init__(self, captures: Sequence[tuple[Pass, Capture]]) -> None:
-        """Raises ValueError: the particles of a model did not run the same layers."""
         self._captures = captures
         self._missing: set[int] = set()
+        self._in_some: dict[str, list[str]] = {}  # layers that not all particles have, by model
         self._entries: list[Entry | None] = []  # of every row of the result
         self._sources: list[tuple[Capture, str]] = []  # and where it was sought
         self.order: list[int] = []
@@ -66,29 +66,33 @@ class RowTable:
         )
 
     def _add_model(self, model: str, passes: list[Capture], first_group: int) -> ModelRows:
-        tables = [_labelled(capture) for capture in passes]
-        labels = list(tables[0])
-        for number, table in enumerate(tables[1:], start=1):
-            if list(table) != labels:
-                differing = sorted(set(table) ^ set(labels)) or ["the order of the layers"]
-                raise ValueError(
-                    f'the particles of model "{model}" ran different layers: particle {number} '
-                    f'differs from particle 0 in "{differing[0]}"; '
-                    "choose layers that run in all of them"
-                )
+        often = Counter[str]()
+        for capture in passes:
+            often |= capture.calls
+        tables = [_labelled(capture, often) for capture in passes]
+        listed = bool(passes[0].choice.ordered)
+        labels = _merged(
+            [[k for k, e in table.items() if listed or (e and e.rows)] for table in tables]
+        )
+        # Random choices of a pass, or data, may leave a layer out of some particles.
+        self._in_some[model] = [
+            label for label in labels if len({table.get(label) is None for table in tables}) > 1
+        ]
         per_pass = max((len(e.rows) for e in tables[0].values() if e), default=1) or 1
         first_owner = 1 + max(self.order_owners, default=-1)
         for number, table in enumerate(tables):
             for particle in range(per_pass):
                 owner = first_owner + number * per_pass + particle
-                for position, (label, entry) in enumerate(table.items()):
+                for position, label in enumerate(labels):
+                    entry = table.get(label)
                     rows = entry.rows if entry else []
                     self.order.append(rows[particle] if particle < len(rows) else -1)
                     self._order_groups.append(first_group + position)
                     self.order_owners.append(owner if len(tables) * per_pass > 1 else -1)
                     self._entries.append(entry)
                     self._sources.append((passes[number], label))
-        aliases, skipped = _other_names(passes[0], tables[0])
+        shown = {label: tables[0].get(label) for label in labels}
+        aliases, skipped = _other_names(passes[0], shown, often)
         return ModelRows(model, tuple(labels), len(passes) * per_pass, aliases, skipped)
 
     def note_missing(self, rows: list[int]) -> None:
@@ -117,6 +121,9 @@ class RowTable:
                 layers.setdefault((run.model, what), {})[name] = None
             for name in capture.unproved():
                 layers.setdefault((run.model, UNPROVED), {})[name] = None
+        layers |= {
+            (m, IN_SOME): dict.fromkeys(names) for m, names in self._in_some.items() if names
+        }
         return [
             f'Model "{model}", layer {_listed(list(names))} {what}'
             for (model, what), names in layers.items()
@@ -144,49 +151,66 @@ def _key(capture: Capture, label: str) -> tuple[str, int]:
     return name, call or 1
 
 
-def _labelled(capture: Capture) -> dict[str, Entry | None]:
-    """Label -> entry, in the order of the rows; None where a listed layer never ran."""
-    entries = {_label(capture, *entry.shown()): entry for entry in capture.entries.values()}
+def _merged(orders: Sequence[list[str]]) -> list[str]:
+    """All labels, each behind those that it follows in the first order that has it."""
+    merged = list(orders[0])
+    for order in orders[1:]:
+        if order == merged:
+            continue
+        at = 0
+        for label in order:
+            if label not in merged:
+                merged.insert(at, label)
+            at = merged.index(label) + 1
+    return merged
+
+
+def _labelled(capture: Capture, often: Mapping[str, int]) -> dict[str, Entry | None]:
+    """Label -> entry, in the order of the rows; None where a listed layer never ran.
+
+    `often`: the most calls of each layer in any particle.
+    """
+    entries = {_label(often, *entry.shown()): entry for entry in capture.entries.values()}
     ordered = capture.choice.ordered
     if not ordered:
-        return {label: entry for label, entry in entries.items() if entry.rows}
+        return dict(entries)
     found: dict[str, Entry | None] = {}
     for label in ordered:
         name, call = (label, None) if label in capture.choice.modules else split_call(label)
-        calls = range(1, capture.calls[name] + 1) if call is None else [call]
+        calls = range(1, often.get(name, 0) + 1) if call is None else [call]
         for k in calls:
             if (entry := capture.entries.get((name, k))) is not None:
-                found[_label(capture, name, k)] = entry
+                found[_label(often, name, k)] = entry
             else:
-                found[label] = None
+                found[label if call else _label(often, name, k)] = None
         if not calls:
             found[label] = None
     return found
 
 
 def _other_names(
-    capture: Capture, table: dict[str, Entry | None]
+    capture: Capture, table: dict[str, Entry | None], often: Mapping[str, int]
 ) -> tuple[dict[str, str], dict[str, str]]:
     aliases: dict[str, str] = {}
     skipped: dict[str, str] = {}
     for label, entry in table.items():
         if entry is not None:
             for key in ((entry.name, entry.call), *entry.aliases):
-                aliases.setdefault(_label(capture, *key), label)
+                aliases.setdefault(_label(often, *key), label)
     aliases = {name: label for name, label in aliases.items() if name not in table}
     for other, name in capture.choice.asked.items():
         for label in table:
             if label == name or split_call(label)[0] == name:
                 aliases[other + label.removeprefix(name)] = label
     for entry in capture.entries.values():
-        label = _label(capture, *entry.shown())
+        label = _label(often, *entry.shown())
         if label not in table and label not in aliases:
             skipped[label] = entry.reason or ""
     for name in capture.choice.modules:
-        if not capture.calls[name] and name not in table:
+        if not often.get(name) and name not in table:
             skipped[name] = NEVER_RAN
     return aliases, skipped
 
 
-def _label(capture: Capture, name: str, call: int) -> str:
-    return name if capture.calls[name] == 1 else f"{name}#{call}"
+def _label(often: Mapping[str, int], name: str, call: int) -> str:
+    return name if often.get(name) == 1 else f"{name}#{call}"

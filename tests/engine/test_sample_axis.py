@@ -1,0 +1,422 @@
+"""What is a row: the samples' axis is shown by passes on 2 and on 3 samples, whatever its length.
+
+The oracle's row of a sample is what the model returns for that sample alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from checks import TOLERANCE, largest_error, run
+from oracles import Reference, reference_compare
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+D = 6
+
+
+def one_by_one(models: dict[str, Any], batches: list[Tensor]) -> Reference:
+    """Features of samples that run alone; outputs whose size differs between them are left out."""
+    singles = [x[None] for batch in batches for x in batch]
+    found = reference_compare(models, singles, rows=lambda t: t.double().reshape(1, -1).numpy())
+    ends = np.cumsum([len(batch) for batch in batches])[:-1]
+    for key, parts in list(found.features.items()):
+        del found.features[key]
+        if len({part.shape for part in parts}) == 1:
+            found.features[key] = np.split(np.concatenate(parts), ends)
+    return found
+
+
+def tokens(n: int, length: int, count: int = 4, last: int | None = None) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [n] * (count - 1) + [last or n]
+    return [torch.randn(size, length, D, generator=generator) for size in sizes]
+
+
+class Around(nn.Module):
+    """Two linear maps, the second on a view of the first's tokens that `fold` makes."""
+
+    def __init__(self, fold: Callable[[Tensor], Tensor], inner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.inner = nn.Linear(D, 8), nn.Linear(8, 8) if inner is None else inner
+        self.fold = fold
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.inner(self.fold(torch.tanh(x)))
+        y = y[0] if isinstance(y, tuple) else y
+        return torch.sin(y).sum() + x.mean(1)  # the samples are mixed here
+
+
+FOLDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "time first": lambda x: x.transpose(0, 1),
+    "windows": lambda x: x.reshape(-1, x.shape[1] // 2, 8),
+    "tokens": lambda x: x.reshape(-1, 8),
+    "tokens by time": lambda x: x.transpose(0, 1).reshape(-1, 8),
+    "halves, samples, tokens": lambda x: x.reshape(len(x), 2, -1, 8).transpose(0, 1).reshape(-1, 8),
+    "heads": lambda x: x.mT.reshape(len(x) * 8, -1)[:, None].expand(-1, 8, -1).mT,
+    "samples last": lambda x: x.permute(1, 2, 0)[..., None].expand(-1, -1, -1, 8),
+    "heads of time": lambda x: (
+        x.transpose(0, 1)[:, :, None].expand(-1, -1, 2, -1).reshape(x.shape[1], -1, 8)
+    ),
+}
+
+
+@pytest.mark.parametrize("length", [12, 8])
+@pytest.mark.parametrize("fold", FOLDS)
+def test_wherever_the_samples_are(fold: str, length: int) -> None:
+    """As many tokens as samples, and fewer; the last batch is smaller."""
+    models = {"a": zoo.seeded(Around, FOLDS[fold])}
+    batches = tokens(12, length, last=8)
+    assert run(models, batches).layers("a") == ["first", "inner", "(output)"]
+    result = run(models, batches, layers=["first", "inner"])
+    assert largest_error(result, one_by_one(models, batches)) <= TOLERANCE
+    assert not result.warnings
+
+
+@pytest.mark.parametrize("length", [12, 7])
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_that_are_given_time_first(layer: Any, length: int) -> None:
+    models = {"a": zoo.seeded(Around, FOLDS["time first"], layer(8, 8))}
+    batches = tokens(12, length)
+    reference = one_by_one(models, batches)
+    result = run(models, batches, layers=["first", "inner"])
+    assert largest_error(result, reference) <= TOLERANCE
+    assert not result.warnings
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_folds_of_another_number_of_tokens(last: bool) -> None:
+    """Batches are padded to their longest text: k changes from batch to batch."""
+    models = {"a": zoo.seeded(Around, FOLDS["tokens by time" if last else "tokens"])}
+    batches = [torch.randn(12, length, D) for length in (9, 12, 5)]
+    reference = one_by_one(models, batches[:1])
+    for batch in batches[1:]:
+        for key, parts in one_by_one(models, [batch]).features.items():
+            reference.features[key] += parts
+    result = run(models, batches, layers=["first", "inner"])
+    assert largest_error(result, reference) <= TOLERANCE
+
+
+# no rows of samples -------------------------------------------------------------------------------
+class Tables(nn.Module):
+    """Outputs of 12 rows that no sample has made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(D, 8)
+        self.position, self.bias = nn.Embedding(12, 8), nn.Embedding(3, 1)
+        self.prototypes = parametrizations.weight_norm(nn.Linear(8, 12))
+        self.project = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = torch.arange(x.shape[1])
+        bias = self.bias((steps[:, None] - steps).clamp(-1, 1) + 1)[..., 0]
+        x = torch.softmax(bias, -1) @ (self.lin(x) + self.position(steps))
+        return x.mean(1) @ self.project(self.prototypes.weight).mT
+
+
+@pytest.mark.parametrize("length", [12, 9])
+def test_tables_and_weights_are_no_rows(length: int) -> None:
+    models, batches = {"a": zoo.seeded(Tables)}, tokens(12, length)
+    result = run(models, batches)
+    assert result.layers("a") == ["lin", "(output)"]
+    assert largest_error(result, one_by_one(models, batches)) <= TOLERANCE
+    assert not result.warnings, "nobody misses them"
+    with pytest.raises(KeyError, match="it has no rows of samples"):
+        result.why("a", "a", "position", "lin")
+    asked = run(models, batches, layers=["lin", "position"])
+    assert asked.layers("a") == ["lin", "position"]
+    assert "no rows of samples" in asked.why("a", "a", "lin", "position")
+
+
+@pytest.mark.parametrize(
+    "parametrize",
+    [parametrizations.weight_norm, parametrizations.orthogonal, parametrizations.spectral_norm],
+)
+def test_what_makes_a_weight_is_no_layer(parametrize: Any) -> None:
+    model = nn.Sequential(parametrize(zoo.seeded(nn.Linear, 8, 16)), nn.ReLU(), nn.Linear(16, 4))
+    result = run({"a": model}, zoo.vectors(64, batch=16))
+    assert result.layers("a") == ["0", "1", "2"]
+    assert not [name for name in result._index.model("a").skipped if "parametrizations" in name]
+    with pytest.raises(ValueError, match="has no layer"):
+        run({"a": model}, zoo.vectors(), layers=["0.parametrizations.weight.0"])
+
+
+class Experts(nn.Module):
+    """Each token goes to one of two experts, which therefore get as many as the data say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(D, 8)
+        self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.lin(x).flatten(0, 1)
+        chosen, out = (x[..., 0] > 0).flatten().long(), torch.zeros_like(y)
+        for k, expert in enumerate(self.experts):
+            out[chosen == k] = expert(y[chosen == k])
+        return out.view(len(x), -1, 8)
+
+
+def routed(*counts: int) -> list[Tensor]:
+    """Batches of 12 samples of 2 tokens; of each sample so many go to the first expert."""
+    batches = tokens(12, 2)
+    for batch in batches:
+        for x, count in zip(batch, (*counts, *[1] * 12), strict=False):
+            x[:, 0] = torch.tensor([-1.0] * count + [1.0] * (2 - count))
+    return batches
+
+
+def test_an_experts_tokens_are_no_rows_and_that_is_told() -> None:
+    batches = routed(0, 1, 2, 1)  # 12 of 12 samples, but 1 of 2 and 3 of 3
+    result = run({"a": zoo.seeded(Experts)}, batches)
+    assert result.layers("a") == ["lin", "(output)"]
+    (said,) = result.warnings
+    assert 'layer "experts.0" (and "experts.1") is left out, though it holds samples' in said
+    with pytest.raises(KeyError, match="no fixed number a sample"):
+        result.why("a", "a", "experts.0", "lin")
+
+
+def test_a_row_that_a_later_batch_disproves_stays_and_says_why() -> None:
+    batches = routed(1, 1, 1, 1)
+    batches[2][5, :, 0] = -1.0  # a thirteenth token
+    result = run({"a": zoo.seeded(Experts)}, batches)
+    assert result.layers("a") == ["lin", "experts.0", "experts.1", "(output)"]
+    assert "no row for each" in str(result.why("a", "a", "experts.0", "lin"))
+    assert result.matrix("a", "a").loc["lin", "(output)"] == pytest.approx(
+        run({"a": zoo.seeded(Experts)}, batches, layers=["lin", "(output)"])
+        .matrix("a", "a")
+        .iat[0, 1]
+    )
+    assert any('"experts.0" (and "experts.1") has no row' in s for s in result.warnings)
+
+
+# what cannot be proved ----------------------------------------------------------------------------
+class Fours(nn.Module):
+    """Runs on multiples of four samples alone; its middle layer carries time first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(D, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x).reshape(len(x) // 4, 4, x.shape[1], 8).flatten(0, 1)
+        return self.last(self.middle(y.transpose(0, 1)).mean(0))
+
+
+def test_what_stays_unproved_stays_a_row_and_is_told_once() -> None:
+    result = run({"a": zoo.seeded(Fours)}, tokens(12, 7))
+    assert result.layers("a") == ["first", "middle", "last"]
+    (said,) = result.warnings
+    assert 'layer "first" (and "middle", "last")' in said
+    assert "nothing proves" in said
+    assert "another size" in said
+
+
+@pytest.mark.parametrize("length", [12, 7])
+def test_a_batch_of_another_size_proves_or_disproves(length: int) -> None:
+    models, batches = {"a": zoo.seeded(Fours)}, tokens(12, length, last=8)
+    result = run(models, batches)
+    assert result.layers("a") == ["first", "middle", "last"], "no row vanishes"
+    rows = "time first" if length == 7 else None
+    reference = reference_compare(
+        models, batches, rows=lambda t: _by_sample(t, length).double().flatten(1).numpy()
+    )
+    if rows:
+        assert largest_error(result, reference) <= TOLERANCE
+        assert not result.warnings
+        return
+    assert result.reasons("a") == [
+        None,
+        "its output (12, 8, 8) in a batch of 8 samples has no row for each",
+        None,
+    ]
+    assert any('"middle" has no row for each sample in a later batch' in s for s in result.warnings)
+    sound = run(models, batches, layers=["first", "last"])
+    assert largest_error(sound, reference) <= TOLERANCE
+
+
+def _by_sample(t: Tensor, length: int) -> Tensor:
+    """Of `Fours` what is (length, n, 8) has time first, when its length is no number of samples."""
+    return t.transpose(0, 1) if t.dim() == 3 and t.shape[0] == length == 7 else t
+
+
+# reductions of folded rows ------------------------------------------------------------------------
+@pytest.mark.parametrize("reduce", ["mean", "cls", "last"])
+@pytest.mark.parametrize("fold", ["windows", "tokens", "tokens by time", "time first"])
+def test_tokens_are_tokens_when_they_are_folded(fold: str, reduce: str) -> None:
+    """The inner layer does to each token what `first` could: both reduce to the same."""
+    models = {"a": zoo.seeded(Around, FOLDS[fold], nn.Identity())}
+    models["a"].fold = lambda x: FOLDS[fold](torch.atanh(x))
+    models["a"].double()
+    batches = [batch.double() for batch in tokens(12, 8)]
+    matrix = run(models, batches, layers=["first", "inner"], reduce=reduce).matrix("a", "a")
+    assert matrix.loc["first", "inner"] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["conv", "batch norm of tokens"])
+def test_the_mean_of_folded_pictures_and_tokens(kind: str) -> None:
+    class Pictures(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = nn.Identity()
+            self.part = nn.Identity() if kind == "conv" else nn.BatchNorm1d(8, affine=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            n, x = len(x), self.whole(x)
+            if kind == "conv":  # (n, 4, 6, 6) in two halves
+                halves = torch.stack(x.split(3, -1), 1).flatten(0, 1)
+                return self.part(halves).flatten(1).reshape(n, -1)
+            return self.part(x.flatten(0, 1)).reshape(n, -1)  # BatchNorm1d of (n tokens, 8)
+
+    shape = (12, 4, 6, 6) if kind == "conv" else (12, 5, 8)
+    batches = [torch.randn(shape) for _ in range(4)]
+    matrix = run({"a": Pictures()}, batches, layers=["whole", "part"], reduce="mean").matrix(
+        "a", "a"
+    )
+    assert matrix.loc["whole", "part"] == pytest.approx(1.0, abs=1e-4)
+
+
+# random in evaluation mode ------------------------------------------------------------------------
+class Random(nn.Module):
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.draw = (
+            nn.Linear(8, 16),
+            nn.Linear(16, 16),
+            nn.Linear(16, 4),
+            draw,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.b(self.draw(self.a(x))))
+
+
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: nn.functional.dropout(x, 0.5),
+    "rare dropout": lambda x: nn.functional.dropout(x, 0.05),
+    "noise": lambda x: x + 0.1 * torch.randn_like(x),
+    "depth": lambda x: x * (torch.rand(len(x), 1) < 0.5),
+    "python": lambda x: x * random.random(),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_random_model_is_told_with_its_layer(draw: str) -> None:
+    result = run({"r": zoo.seeded(Random, DRAWS[draw]), "b": zoo.mlp()}, zoo.vectors(64, batch=32))
+    (said,) = result.warnings
+    assert 'Model "r" is random in evaluation mode' in said
+    assert 'differ from layer "b" on' in said
+
+
+def test_what_is_not_random_is_not_told() -> None:
+    """Dropout as it should be, and statistics of the batch, which mix its samples."""
+    proper = zoo.seeded(Random, nn.Dropout(0.5))
+    mixing = zoo.seeded(Random, lambda x: x - x.mean(0))
+    normed = nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6, track_running_stats=False))
+    result = run({"a": proper, "b": mixing, "c": normed}, zoo.vectors(64, batch=32))
+    assert not result.warnings
+
+
+class Drops(nn.Module):
+    """Skips its middle layer in its first batch, or in its third."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.at, self.batch = *(nn.Linear(8, 8) for _ in range(3)), at, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.batch += 1
+        x = torch.tanh(self.a(x))
+        return self.c(x if self.batch == self.at else torch.tanh(self.b(x)))
+
+
+@pytest.mark.parametrize("layers", [None, ["a", "b", "c"]])
+@pytest.mark.parametrize("order", [(0, 1, 3, 0), (1, 0, 0, 3)])
+def test_ensembles_whose_layers_are_dropped_compare_what_ran(
+    order: tuple[int, ...], layers: Any
+) -> None:
+    batches = zoo.vectors(64, batch=16)
+    result = run(
+        {"e": [zoo.seeded(Drops, at, seed=k) for k, at in enumerate(order)]}, batches, layers=layers
+    )
+    whole = [zoo.seeded(Drops, 0, seed=k) for k in range(4)]
+    expected = run({"e": whole}, batches)
+    labels = ["a", "b", "c"]
+    assert result.layers("e") == labels
+    found = result.particles("e", "e", row="b", col="b").to_numpy()
+    ran = [k for k, at in enumerate(order) if not at]
+    wanted = expected.particles("e", "e", row="b", col="b").to_numpy()
+    np.testing.assert_allclose(found[np.ix_(ran, ran)], wanted[np.ix_(ran, ran)], atol=1e-6)
+    assert np.isnan(np.delete(found, ran, axis=0)).all()
+    assert "particle" in result.why("e", "e", "b", "a")
+    np.testing.assert_allclose(
+        result.matrix("e", "e").loc["a", "a"], expected.matrix("e", "e").loc["a", "a"], atol=1e-6
+    )
+    (said,) = [s for s in result.warnings if "did not run in all particles" in s]
+    assert 'Model "e", layer "b"' in said
+
+
+# the model as found -------------------------------------------------------------------------------
+class Remembers(nn.Module):
+    """Keeps its last output, counts, writes into a buffer, and builds a table on first use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(8, 6)
+        self.register_buffer("mean", torch.zeros(6))
+        self.last: list[Tensor] = []
+        self.calls, self.built = 0, False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.built:
+            self.table, self.built = torch.ones(len(x), 6), True
+        self.calls += 1
+        y = self.lin(x) * self.table
+        self.last = [*self.last, y]
+        self.mean += y.mean(0)
+        return y + sum(self.last)
+
+
+def test_short_passes_leave_no_state_in_a_model() -> None:
+    batches = zoo.vectors(64, batch=16)
+    models = {"a": zoo.seeded(Remembers)}
+    result = run(models, batches)
+    reference = reference_compare({"a": zoo.seeded(Remembers)}, batches)
+    assert largest_error(result, reference) <= TOLERANCE
+    model = models["a"]
+    assert (model.calls, len(model.last), len(model.table)) == (4, 4, 16)
+    expected = sum(y.mean(0) for y in model.last)
+    torch.testing.assert_close(model.mean, expected)
+
+
+def test_hooks_that_a_model_gives_itself_stay() -> None:
+    class Hooks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.ready, self.seen = nn.Linear(8, 6), False, []
+
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.ready:
+                self.lin.register_forward_hook(lambda m, a, out: self.seen.append(len(out)))
+                self.ready = True
+            return torch.tanh(self.lin(x))
+
+    model = zoo.seeded(Hooks)
+    run({"a": model}, zoo.vectors(64, batch=16))
+    assert len(model.lin._forward_hooks) == 1
+    assert model.seen[-4:] == [16] * 4
+
+
+def test_lazy_layers_are_filled_in() -> None:
+    model = nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d(), nn.Linear(6, 3))
+    result = run({"a": model}, zoo.vectors(64, batch=16))
+    assert model[0].in_features == 8
+    assert largest_error(result, reference_compare({"a": model}, zoo.vectors(64, batch=16))) < 1e-4
