@@ -159,14 +159,17 @@ class Capture:
             entry = self.entries[key] = Entry(*key, SampleRows(self._shown(key)))
         if self.found and not entry.rows:
             pass  # it has no row to fill, but its aliases are still known by it
-        elif source is not None and source.rows:
+        elif source is not None and source.rows and source.reason is None:
             self._copy(entry, source)
         else:
             self._fill(entry, module, output)
         self._remember(tensor, entry)
 
     def _shown(self, key: tuple[str, int]) -> Shown | None:
-        return None if self.probe is None else self.probe.shown.get(key)
+        if self.probe is None:
+            return None
+        found = self.probe.shown
+        return found.get(key) or found.get((key[0], 1) if key[0] in self.probe.looped else key)
 
     def look(self, output: Any) -> Tensor:
         """The tensor of an output, of one particle, whose axes tell where samples are.

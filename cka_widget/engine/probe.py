@@ -6,7 +6,7 @@ import math
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ FEW, MORE = 2, 3
 _ENTRIES, _NUMBERS = 4096, 1024
 # Passes that are given to a model that draws random numbers, to differ from its first.
 _TRIES = 8
+_IN_A_LOOP = Shown(why_not=LeftOutError("it runs anew for each sample, and not once for all"))
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Probe:
     Attributes:
         shown: of each call of a module that they had and that returned numbers.
         shapes: of those, on 2 samples.
+        looped: modules that run more often on more samples.
         random_from: the first layer in which two passes on the same samples differ, or None.
     """
 
     shown: Mapping[Call, Shown]
     shapes: Mapping[Call, tuple[int, ...]]
+    looped: Collection[str]
     random_from: str | None
 
 
@@ -75,6 +78,9 @@ def probe(
         for call in few.keys() & more.keys():
             shown[call], same = _compare(few[call], more[call])
             agree &= same
+        times = [Counter(name for name, _ in calls) for calls in (few, more)]
+        looped = {name for name, k in times[0].items() if k * MORE == times[1][name] * FEW}
+        shown |= {call: _IN_A_LOOP for call in few if call[0] in looped}
         parted = None
         drawn = not all(map(np.array_equal, chance, _chance()))
         # Who draws random numbers may still do the same twice.
@@ -85,7 +91,7 @@ def probe(
     if not any(found.axes for found in shown.values()):
         return None
     shapes = {call: few[call].shape for call in shown}
-    return Probe(shown, shapes, parted)
+    return Probe(shown, shapes, looped, parted)
 
 
 def _chance() -> list[Any]:

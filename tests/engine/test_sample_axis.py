@@ -198,6 +198,35 @@ def test_a_row_that_a_later_batch_disproves_stays_and_says_why() -> None:
     assert any('"experts.0" (and "experts.1") has no row' in s for s in result.warnings)
 
 
+def test_a_layer_that_runs_sample_by_sample_is_told() -> None:
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.each, self.last = nn.Linear(D, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.stack([self.each(sample) for sample in x]).mean(1))
+
+    result = run({"a": zoo.seeded(Loop)}, tokens(12, 7))
+    assert result.layers("a") == ["last"]
+    (said,) = result.warnings
+    assert 'layer "each" is left out' in said
+    with pytest.raises(KeyError, match="anew for each sample"):
+        result.why("a", "a", "each#5", "last")
+
+
+def test_a_shared_output_that_a_later_batch_disproves() -> None:
+    """Under both its names, and not by what the batch before left."""
+    batches = routed(1, 1, 1, 1)
+    batches[2][5, :, 0] = -1.0
+    model = zoo.seeded(Experts)
+    model.experts[0] = nn.Sequential(model.experts[0])
+    names = ["lin", "experts.0", "experts.0.0"]
+    result = run({"a": model}, batches, layers=names)
+    assert [bool(reason) for reason in result.reasons("a")] == [False, True, True]
+    assert result.matrix("a", "a").isna().sum().sum() == 8
+
+
 # what cannot be proved ----------------------------------------------------------------------------
 class Fours(nn.Module):
     """Runs on multiples of four samples alone; its middle layer carries time first."""
