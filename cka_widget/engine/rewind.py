@@ -21,7 +21,9 @@ class Before:
         self._hooks = _hooks(self._modules)
         held = (t for m in self._modules for t in (*m._parameters.values(), *m._buffers.values()))
         lazy = any(t is not None and is_lazy(t) for t in held)
-        self._found = [] if lazy else [_Found(module) for module in self._modules]
+        # Scripted modules have attributes that Python does not see.
+        seen = [m for m in self._modules if not isinstance(m, torch.jit.ScriptModule)]
+        self._found = [] if lazy else [_Found(module) for module in seen]
 
     def restore(self) -> None:
         """Bring attributes of all modules, and small buffers, back.
@@ -57,9 +59,9 @@ class _Found:
 
     def restore(self) -> None:
         for now, before in self._dicts:
-            if now.keys() != before.keys() or any(now[k] is not v for k, v in before.items()):
-                now.clear()
-                now.update(before)
+            for key in now.keys() - before.keys():
+                del now[key]
+            now.update({k: v for k, v in before.items() if now.get(k, self) is not v})
         with torch.no_grad():
             for buffer, version, values in self._written:
                 if buffer._version != version:
