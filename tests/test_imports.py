@@ -44,7 +44,7 @@ ENGINE = {
     "reductions": set(),
     "sample_axis": {"errors"},
     "notes": set(),
-    "features": {"errors", "ragged", "reductions", "sample_axis"},
+    "features": {"errors", "ragged", "reductions", "sample_axis", "budget"},
     "probe": {"batches", "errors", "features", "layers", "rewind", "sample_axis"},
     "masks": {"batches"},
     "rewind": set(),

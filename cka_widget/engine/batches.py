@@ -187,9 +187,15 @@ def _with(data: Any, values: dict[str, Any]) -> Any:
     return made
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch on a device; pinned memory is copied beside the computation."""
-    return map_tensors(batch, lambda t: t.to(device, non_blocking=t.is_pinned()))
+def to_device(batch: Any, device: torch.device, *, behind: bool = False) -> Any:
+    """The batch on a device.
+
+    Args:
+        batch: as the loader gave it.
+        device: where to.
+        behind: do not wait for copies of pinned memory; whoever may write there must.
+    """
+    return map_tensors(batch, lambda t: t.to(device, non_blocking=behind and t.is_pinned()))
 
 
 def rows(batch: Any, start: int, stop: int) -> Any:

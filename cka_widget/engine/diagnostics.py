@@ -7,7 +7,9 @@ from collections.abc import Hashable
 from operator import eq
 from typing import Any
 
-from cka_widget.engine.labels import classes_of
+from torch import Tensor
+
+from cka_widget.engine.labels import classes_of, labels_in
 
 # Neighbours in a batch share their class this much more often than by chance: sorted.
 _SORTED_EXCESS = 0.5
@@ -27,12 +29,21 @@ class Diagnostics:
         self._equal_neighbours = 0
         self._classes: Counter[Hashable] = Counter()
         self._unpaired = False
+        self._waiting: list[tuple[list[Any], int]] = []  # labels on a device, not read yet
 
     def observe(self, batches: list[Any], n: int) -> None:
         """Note one batch of n samples, from each loader."""
         self._batches += 1
         self._samples += n
         self._small += n < self._min_samples
+        labels = [labels_in(batch) for batch in batches]
+        if any(isinstance(one, Tensor) and one.device.type != "cpu" for one in labels):
+            # Reading them would make the host wait for the device in every batch.
+            self._waiting.append(([(None, _kept(one)) for one in labels], n))
+        else:
+            self._note(batches, n)
+
+    def _note(self, batches: list[Any], n: int) -> None:
         found = [labels for labels in (classes_of(batch, n) for batch in batches) if labels]
         if not found:
             return
@@ -44,6 +55,9 @@ class Diagnostics:
 
     def warnings(self) -> list[str]:
         """Sentences, most misleading first."""
+        waiting, self._waiting = self._waiting, []
+        for batches, n in waiting:
+            self._note(batches, n)
         found = []
         if self._samples < self._min_samples:
             found.append(
@@ -80,3 +94,8 @@ class Diagnostics:
         by_chance = sum(c * c for c in self._classes.values()) / total**2
         equal = self._equal_neighbours / self._neighbours
         return by_chance < 1 and (equal - by_chance) / (1 - by_chance) > _SORTED_EXCESS
+
+
+def _kept(labels: Any) -> Any:
+    """Labels that the loader may overwrite."""
+    return labels.clone() if isinstance(labels, Tensor) else labels

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from cka_widget.engine.budget import ran_out
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.ragged import kept_steps, padded
 from cka_widget.engine.reductions import joined, mean, token
@@ -157,10 +158,11 @@ def features(found: Samples, reduce: Reduce, mask: Tensor | None) -> Tensor:
 def _reduced(reduce: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tensor:
     try:
         x = reduce(x)
-    # Smaller batches may help; a reason is meant. Torch 2.2 has this one name alone.
-    except (torch.cuda.OutOfMemoryError, NoRowsError):
+    except NoRowsError:  # a reason is meant
         raise
     except Exception as error:
+        if ran_out(error):  # smaller batches may help
+            raise
         name = getattr(reduce, "__name__", type(reduce).__name__)
         raise ReduceError(
             f"reduce={name} failed on an output {tuple(x.shape)}: {type(error).__name__}: {error}"

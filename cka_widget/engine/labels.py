@@ -18,13 +18,18 @@ def classes_of(batch: Any, n: int) -> list[Hashable] | None:
             or (n, 1), one-hot rows (n, classes), or a list of integers or names.
         n: number of samples.
     """
-    found: Any = None
-    if isinstance(batch, Mapping):
-        found = next((batch[key] for key in LABEL_KEYS if key in batch), None)
-    elif isinstance(batch, (tuple, list)) and len(batch) > 1:
-        found = batch[1]
+    found = labels_in(batch)
     classes = _of_tensor(found) if isinstance(found, Tensor) else _of_list(found)
     return classes if classes is not None and len(classes) == n else None
+
+
+def labels_in(batch: Any) -> Any:
+    """What a batch has in the place of labels, as it is; None for nothing."""
+    if isinstance(batch, Mapping):
+        return next((batch[key] for key in LABEL_KEYS if key in batch), None)
+    if isinstance(batch, (tuple, list)) and len(batch) > 1:
+        return batch[1]
+    return None
 
 
 def _of_tensor(labels: Tensor) -> list[Hashable] | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cka_widget.engine.batches import tensors
+from cka_widget.engine.budget import memory_of
 from cka_widget.engine.errors import CompareError, did_you_mean
 from cka_widget.engine.modes import Held, Restore, evaluating
 from cka_widget.engine.particles import Pass
@@ -84,7 +85,7 @@ class Placement:
         states = [run.state for run in self._passes if run.state is not None]
         size = sum(t.nbytes for root in away for t in _tensors(root))
         size += sum(t.nbytes for s in states for t in s.values() if t.device != self._device)
-        self.one_at_a_time = size > _free_bytes(self._device) / 2
+        self.one_at_a_time = size > memory_of(self._device) / 2
         with ExitStack() as cleanup:
             cleanup.enter_context(evaluating(roots))
             for run in self._roots.values():
@@ -168,7 +169,3 @@ def _tensors(root: nn.Module) -> Iterator[Tensor]:
 def _home(root: nn.Module) -> torch.device | None:
     devices = {t.device for t in _tensors(root)}
     return devices.pop() if len(devices) == 1 and "meta" not in map(str, devices) else None
-
-
-def _free_bytes(device: torch.device) -> float:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")

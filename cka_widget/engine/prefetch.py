@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine.batches import each, map_tensors, tensors, to_device
+from cka_widget.engine.budget import ran_out
 
 
 class Loaded(NamedTuple):
@@ -39,6 +40,7 @@ class Prefetch:
         if ahead and device.type == "cuda":
             self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._next: Loaded | None = None
+        self._uncopied: Mapping[str, Any] | None = None  # drawn ahead, and found no room
         self._error: Exception | None = None
 
     def __iter__(self) -> Iterator[Loaded]:
@@ -47,7 +49,7 @@ class Prefetch:
     def __next__(self) -> Loaded:
         if self._error is not None:
             raise self._error
-        loaded, self._next = self._next or self._draw(), None
+        loaded, self._next = self._next or self._placed(self._draw()), None
         if self._side is not None:
             self._join(loaded)
         return loaded
@@ -59,18 +61,23 @@ class Prefetch:
         if self._side is not None:
             self._side.synchronize()  # a loader may fill the same memory again
         try:
-            self._next = self._draw()
+            self._uncopied = self._draw()
+            self._next, self._uncopied = self._placed(self._uncopied), None
         except Exception as error:  # StopIteration too
-            self._error = error
+            # Where two batches do not fit, this one is copied when the other is done.
+            self._error = None if ran_out(error) else error
 
     def close(self) -> None:
         """Let the loader go."""
-        self._next = None
+        self._next = self._uncopied = None
         if (close := getattr(self._steps, "close", None)) is not None:
             close()
 
-    def _draw(self) -> Loaded:
-        given = next(self._steps)
+    def _draw(self) -> Mapping[str, Any]:
+        given, self._uncopied = self._uncopied, None
+        return next(self._steps) if given is None else given
+
+    def _placed(self, given: Mapping[str, Any]) -> Loaded:
         with torch.inference_mode(False):
             return Loaded(given, each(given, self._copy))
 
@@ -78,7 +85,7 @@ class Prefetch:
         if self._side is None or any(t.device.type != "cpu" for t in tensors(batch)):
             return to_device(batch, self._device)
         with torch.cuda.stream(self._side):
-            return to_device(map_tensors(batch, _pinned), self._device)
+            return to_device(map_tensors(batch, _pinned), self._device, behind=True)
 
     def _join(self, loaded: Loaded) -> None:
         """The models' stream waits for the copy, and the copy's memory for the models' stream."""

@@ -26,7 +26,7 @@ from cka_widget.engine.batches import (
     without_labels,
 )
 from cka_widget.engine.blocks import split
-from cka_widget.engine.budget import check, samples_at_once
+from cka_widget.engine.budget import check, ran_out, samples_at_once
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
@@ -210,8 +210,8 @@ class Session:
             return
         try:
             self._run_all(batches, n)
-        except (CompareError, torch.cuda.OutOfMemoryError) as error:
-            if not isinstance(error.__cause__ or error, torch.cuda.OutOfMemoryError):
+        except Exception as error:
+            if not ran_out(error.__cause__ or error if isinstance(error, CompareError) else error):
                 raise
             if not self._replay.holds and n // 2 < self._kernel.min_samples:
                 raise

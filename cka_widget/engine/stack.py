@@ -93,6 +93,7 @@ class GramStack:
         if not self.segments:
             return
         state, slots = self.rows[row], self._slots_of(row)
+        x = x.to(self.device)  # a model may be spread over several devices
         # A hook runs under the autocast of the model's forward pass.
         with accelerator.uncast(self.device):
             with self._chosen:

@@ -260,3 +260,20 @@ def test_the_memory_of_a_recording_is_given_back() -> None:
     before = torch.cuda.memory_allocated()
     run(models, batches, cuda_graph=True)
     assert torch.cuda.memory_allocated() == before
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_a_model_over_two_gpus() -> None:
+    class Spread(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(8, 16).to("cuda:0")
+            self.second = nn.Linear(16, 4).to("cuda:1")
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x.to("cuda:0")).to("cuda:1"))
+
+    models, batches = {"a": zoo.seeded(Spread)}, zoo.vectors(96)
+    found = run(models, batches, device="cuda:0")
+    assert largest_error(found, reference_compare(models, batches)) < 1e-4
+    assert models["a"].second.weight.device.index == 1

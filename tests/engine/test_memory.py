@@ -78,7 +78,7 @@ def test_particles_too_large_together_go_one_at_a_time(monkeypatch: pytest.Monke
     particles = [zoo.seeded(Moving, 8, 4, seed=seed) for seed in range(3)]
     expected = run({"e": particles}, zoo.vectors(32, batch=16)).matrix("e", "e")
     moves.clear()
-    monkeypatch.setattr(placement, "_free_bytes", lambda device: 0)
+    monkeypatch.setattr(placement, "memory_of", lambda device: 0)
     found = run({"e": particles}, zoo.vectors(32, batch=16), device="cpu:0").matrix("e", "e")
     np.testing.assert_allclose(found, expected, atol=1e-7)
     visit = [what for _, what in moves[:9]]
@@ -102,7 +102,7 @@ def test_stacked_particles_move_once_where_they_fit(
     stacked = {"e": StackedParticles(Using(8, 4), params, buffers)}
     expected = run(stacked, zoo.vectors(48)).matrix("e", "e")
     where_they_were, used[:] = used[:3], []
-    monkeypatch.setattr(placement, "_free_bytes", lambda device: free)
+    monkeypatch.setattr(placement, "memory_of", lambda device: free)
     found = run(stacked, zoo.vectors(48), device="cpu:0").matrix("e", "e")
     np.testing.assert_allclose(found, expected, atol=1e-7)
     assert not set(used) & set(where_they_were)
@@ -205,3 +205,49 @@ def test_large_batches_go_through_in_parts(monkeypatch: pytest.MonkeyPatch, at_o
     np.testing.assert_allclose(parts.stderr("a", "b"), whole.stderr("a", "b"), atol=1e-6)
     assert (parts.samples, parts.batches, parts.blocks) == (192, 2, 12)
     assert not parts.warnings
+
+
+def test_what_torch_keeps_and_does_not_use_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("mem_get_info", (100, 1000)),
+        ("memory_reserved", 500),
+        ("memory_allocated", 200),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert budget.memory_of(torch.device("cuda")) == 400
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be reported later",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+@pytest.mark.parametrize("where", ["forward", "reduce"])
+def test_memory_that_ran_out_in_a_library_is_cut_too(said: str, where: str) -> None:
+    def fail(x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 20:
+            raise RuntimeError(said)
+        return x
+
+    batches = zoo.vectors(128, batch=64)
+    options: dict[str, Any] = {"forward": lambda model, x: model(fail(x))}
+    if where == "reduce":
+        options = {"reduce": lambda x: fail(x)}
+    found = run({"a": zoo.mlp()}, batches, hsic_batch_size=16, **options)
+    whole = run({"a": zoo.mlp()}, batches, hsic_batch_size=16)
+    np.testing.assert_allclose(found.matrix("a", "a"), whole.matrix("a", "a"), atol=1e-6)
+    assert any("cut into at most 16 samples" in sentence for sentence in found.warnings)
+
+
+def test_other_errors_of_a_library_are_no_lack_of_memory() -> None:
+    def fail(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 20:
+            raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED")
+        out: torch.Tensor = model(x)
+        return out
+
+    with pytest.raises(CompareError, match="CUDNN_STATUS_NOT_SUPPORTED"):
+        run({"a": zoo.mlp()}, zoo.vectors(64, batch=64), hsic_batch_size=16, forward=fail)

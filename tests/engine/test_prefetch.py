@@ -15,7 +15,7 @@ import zoo
 from checks import run
 from torch import Tensor, nn
 
-from cka_widget.engine import accelerator
+from cka_widget.engine import accelerator, batches, prefetch
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.prefetch import Prefetch
@@ -149,3 +149,43 @@ def test_models_share_the_copy_of_a_batch() -> None:
         assert step.placed["b"] is step.placed["a" if given["a"] is x else "c"]
         batches.advance()
         batches.advance()  # one ahead, no more
+
+
+def test_a_batch_that_found_no_room_ahead_is_copied_in_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given, copies = zoo.vectors(64), [0]
+    to_device = prefetch.to_device
+
+    def full(batch: Any, device: torch.device, **how: Any) -> Any:
+        copies[0] += 1
+        if copies[0] % 2 == 0:  # every second one is tried while another is there
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return to_device(batch, device, **how)
+
+    monkeypatch.setattr(prefetch, "to_device", full)
+    seen = []
+    steps = Prefetch([{"a": batch} for batch in given], CPU, ahead=True)
+    for loaded in steps:
+        seen.append(loaded.placed["a"])
+        steps.advance()
+        steps.advance()
+    assert len(seen) == len(given)
+    assert all(map(torch.equal, seen, given))
+
+
+def test_only_the_side_stream_copies_behind_the_hosts_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere nothing waits before the loader may write into the pinned memory again."""
+    ways: list[bool] = []
+    to = Tensor.to
+
+    def noted(self: Tensor, *args: Any, **options: Any) -> Tensor:
+        ways.append(options.get("non_blocking", False))
+        return to(self, *args)
+
+    monkeypatch.setattr(Tensor, "is_pinned", lambda self: True)
+    monkeypatch.setattr(Tensor, "to", noted)
+    next(Prefetch([{"a": torch.zeros(3)}], CPU, ahead=False))
+    assert ways == [False]
+    batches.to_device(torch.zeros(3), CPU, behind=True)
+    assert ways == [False, True]

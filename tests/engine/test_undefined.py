@@ -10,9 +10,10 @@ import torch
 import zoo
 from checks import TOLERANCE, largest_error, run
 from oracles import reference_compare
-from torch import nn
+from torch import Tensor, nn
 
 from cka_widget.engine.compare import compare
+from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CKAWarning, CompareError
 
 
@@ -348,3 +349,33 @@ def test_a_layer_is_constant_as_a_whole_or_not_at_all(block: int) -> None:
 
     found = run({"a": Beside()}, zoo.vectors(512, d=16, batch=64), hsic_batch_size=block)
     assert found.matrix("a", "a").loc["plain", "beside"] == pytest.approx(1.0, abs=1e-3)
+
+
+class There(Tensor):
+    """Labels that say they are on a GPU, and count how often they are read."""
+
+    reads = 0
+
+    @property
+    def device(self) -> Any:
+        return torch.device("cuda")
+
+    def tolist(self) -> Any:
+        There.reads += 1
+        return self.as_subclass(Tensor).tolist()
+
+
+def test_labels_on_a_device_are_read_once_at_the_end() -> None:
+    """Each read makes the host wait for all queued work."""
+    There.reads = 0
+    watch, same = Diagnostics(4), Diagnostics(4)
+    labels = torch.zeros(16, dtype=torch.long)
+    for number in range(8):
+        labels.fill_(number)  # a loader may use its memory again
+        watch.observe([(None, labels.as_subclass(There))], 16)
+        same.observe([(None, labels.clone())], 16)
+    assert not There.reads
+    assert watch.warnings() == same.warnings() != []
+    assert There.reads == 8
+    assert watch.warnings() == same.warnings()
+    assert There.reads == 8
