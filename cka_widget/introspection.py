@@ -16,12 +16,15 @@ from torchinfo import torchinfo
 from torchinfo.enums import Mode
 from torchinfo.layer_info import LayerInfo
 
-from cka_widget.engine.batches import Forward, count, head, run_model, to_device
+from cka_widget.engine.batches import head, to_device
+from cka_widget.engine.call_words import missing_sentence
+from cka_widget.engine.calls import Forward, run_model
 from cka_widget.engine.capture import eager
 from cka_widget.engine.features import main_tensor
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.modes import evaluating
 from cka_widget.engine.ragged import padded
+from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.layer_tree import LayerNode, LayerTree
 
 __all__ = ["LayerNode", "LayerTree", "introspect"]
@@ -30,7 +33,13 @@ __all__ = ["LayerNode", "LayerTree", "introspect"]
 _SAMPLES = 2
 
 
-def introspect(model: nn.Module, batch: Any = None, *, forward: Forward | None = None) -> LayerTree:
+def introspect(
+    model: nn.Module,
+    batch: Any = None,
+    *,
+    forward: Forward | None = None,
+    samples: CountSamples | None = None,
+) -> LayerTree:
     """The modules of a model, and what each does with a batch.
 
     Runs the model once, by torchinfo, on two samples of the batch, in eval mode and without
@@ -40,6 +49,7 @@ def introspect(model: nn.Module, batch: Any = None, *, forward: Forward | None =
         model: the model; compiled and data-parallel ones are looked into.
         batch: a tensor, tuple or mapping with the samples first; None runs nothing.
         forward: how a batch becomes a call, `forward(model, batch)`; by default as `compare` does.
+        samples: the number of samples of a batch, `samples(batch)`; by default as `compare` does.
 
     Returns:
         LayerTree. Where the model cannot run, its modules with `error` saying what failed.
@@ -55,7 +65,8 @@ def introspect(model: nn.Module, batch: Any = None, *, forward: Forward | None =
         return LayerTree(class_name, _registered(model))
 
     watch = _Watch(model)
-    parts = (head(batch, _SAMPLES), batch) if (count(batch) or 0) > _SAMPLES else (batch,)
+    n = look_count(batch, model, forward, samples)
+    parts = (head(batch, _SAMPLES, n), batch) if (n or 0) > _SAMPLES else (batch,)
     failure: Exception | None = None
     # torchinfo refuses some outputs that models do have (a dataclass, a string): then our own
     # hooks alone must do. Some models need more samples than two.
@@ -71,6 +82,9 @@ def introspect(model: nn.Module, batch: Any = None, *, forward: Forward | None =
             return LayerTree(class_name, nodes, ran=True, distinct=watch.distinct)
     nodes = _registered(model, watch.facts([]))
     sentence = _sentence(class_name, watch.running, failure)
+    if failure is not None and forward is None:
+        layer = watch.running[-1] if watch.running else None
+        sentence += missing_sentence(failure, batch, model, layer)
     return LayerTree(class_name, nodes, error=sentence)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 from tqdm.auto import tqdm
 
-from cka_widget.engine.batches import run_model
+from cka_widget.engine.calls import AsUsual
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.interrupts import Shield
@@ -27,7 +27,7 @@ Names = Sequence[str] | None
 _POWERS = {"h": 1, "d": 1, "hh": 2, "hd": 2, "dd": 2, "moments": 0}
 
 
-class _Order:
+class _Order(AsUsual):
     """A `forward` that notes, on each model's first batch, the order in which modules return."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Order:
 
     def __call__(self, model: nn.Module, batch: Any) -> Any:
         if model in self._returned:
-            return run_model(model, batch, None)
+            return super().__call__(model, batch)
         returned = self._returned[model] = []
         with ExitStack() as hooks:
             for name, module in named_layers(model).items():
@@ -44,7 +44,7 @@ class _Order:
                     module, lambda *_, name=name: returned.append(name)
                 )
                 hooks.callback(handle.remove)
-            return run_model(model, batch, None)
+            return super().__call__(model, batch)
 
     def sort(self, model: nn.Module, labels: Iterable[str]) -> list[str]:
         """The labels in that order, those that never ran last."""

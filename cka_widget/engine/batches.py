@@ -1,80 +1,23 @@
-"""What a loader yields, and how it becomes a call of the model."""
+"""What a loader yields: nests of tensors, and the samples in them."""
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-Forward = Callable[[nn.Module, Any], Any]
-Forwards = Forward | Mapping[str, Forward | None] | None
+from torch import Tensor
 
 LABEL_KEYS = ("label", "labels", "label_ids", "target", "targets")
-
-
-class Call(NamedTuple):
-    """One call of a model: `model(*args, **kwargs)` on n samples."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    mask: Tensor | None
-    n: int
-
-
-def as_call(batch: Any, model: nn.Module | None = None) -> Call:
-    """How a batch becomes a call.
-
-    A tensor goes in as it is; a tuple or list gives its first element (the rest are labels);
-    a mapping goes in as keyword arguments less its labels, its `attention_mask` (n, tokens)
-    being honoured by `reduce="mean"` and `"last"`; a dataclass goes in as it is.
-
-    Raises:
-        TypeError: the batch holds no tensor; the message offers `forward=`.
-    """
-    data = batch
-    if isinstance(data, (tuple, list)) and data:
-        data = data[0]
-    n, mask = _tensor_rows(data), mask_of(data)
-    if n is None:
-        raise TypeError(
-            f"cannot tell the samples in a batch of type {type(batch).__name__}; "
-            "give batches of tensors, or forward=lambda model, batch: model(...)"
-        )
-    if isinstance(data, Mapping):
-        kwargs = {str(k): v for k, v in data.items() if k not in LABEL_KEYS}
-        return Call((), kwargs, mask, n)
-    return Call((data,), {}, mask, n)
-
-
-def without_labels(batch: Any) -> Any:
-    """What `as_call` passes on of a batch, as a batch."""
-    data = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
-    if isinstance(data, Mapping):
-        data = {key: value for key, value in data.items() if key not in LABEL_KEYS}
-    return (data,)
 
 
 def each(batches: Mapping[str, Any], function: Callable[[Any], Any]) -> dict[str, Any]:
     """The function of every model's batch; models that share a batch share what is made of it."""
     made = {key: function(batch) for key, batch in {id(b): b for b in batches.values()}.items()}
     return {model: made[id(batch)] for model, batch in batches.items()}
-
-
-def forward_of(forward: Forwards, model: str) -> Forward | None:
-    """The function for one model out of a function for all or a mapping by model name."""
-    return forward.get(model) if isinstance(forward, Mapping) else forward
-
-
-def run_model(model: nn.Module, batch: Any, forward: Forward | None) -> Any:
-    """Call the model on a batch, by `forward` when given."""
-    if forward is not None:
-        return forward(model, batch)
-    call = as_call(batch, model)
-    return model(*call.args, **call.kwargs)
 
 
 def tensors(data: Any) -> Iterator[Tensor]:
@@ -101,13 +44,79 @@ def _fields(data: Any) -> dict[str, Any]:
 
 
 def count(batch: Any) -> int | None:
-    """Number of samples: rows of the first tensor, else entries of the first list, or None."""
-    n = _tensor_rows(batch)
-    return next(map(len, _columns(batch)), None) if n is None else n
+    """Number of samples: what the tensors agree on, else entries of the first list, or None.
+
+    Tensors that differ must show by a majority which of them number the samples.
+    """
+    lengths = [len(t) for t in tensors(batch) if t.dim()]
+    if not lengths:
+        return next(map(len, _columns(batch)), None)
+    if hold_samples(batch):
+        return len(batch[0])
+    n = agreed(lengths, len(_main(batch)))
+    # In a list of alike tensors each may be one sample.
+    return n if any(len(t) == n for t in _outside_lists(batch)) else None
 
 
-def _tensor_rows(data: Any) -> int | None:
-    return next((len(t) for t in tensors(data) if t.dim()), None)
+def _outside_lists(data: Any) -> Iterator[Tensor]:
+    """Tensors that are in no list of alike ones."""
+    if isinstance(data, Tensor):
+        if data.dim():
+            yield data
+    elif not are_samples(data):
+        for _, part in parts(data):
+            yield from _outside_lists(part)
+
+
+def are_samples(items: Any) -> bool:
+    """A list of three or more tensors, or nests of such, alike in shape: `collate_fn=list`."""
+    if not isinstance(items, (tuple, list)) or len(items) < 3 or hasattr(items, "_fields"):
+        return False
+    if all(isinstance(x, Tensor) for x in items):
+        if len({(x.dtype, x.dim()) for x in items}) > 1:
+            return False
+        return len({x.shape for x in items}) == 1 or all(map(_is_image, items))
+    alike = all(type(x) is type(items[0]) and len(parts(x)) == len(parts(items[0])) for x in items)
+    shapes = [[t.shape for t in tensors(x)] for x in items]
+    return alike and bool(shapes[0]) and all(found == shapes[0] for found in shapes)
+
+
+def hold_samples(batch: Any) -> bool:
+    """Is the first element a list of samples, as `([image, ...], [target, ...])` of detection?"""
+    if not isinstance(batch, (tuple, list)) or not batch:
+        return False
+    first, *others = batch
+    if not isinstance(first, (tuple, list)) or not first or hasattr(first, "_fields"):
+        return False
+    if not all(isinstance(x, Tensor) for x in first):
+        return False
+    n = len(first[0]) if first[0].dim() else None
+    if any(isinstance(x, Tensor) and x.dim() and len(x) == n for x in others):
+        return False  # several inputs of n samples, and their labels
+    lists = (x for x in others if isinstance(x, (tuple, list)) and len(x) == len(first))
+    return are_samples(first) or any(not isinstance(x[0], Tensor) for x in lists)
+
+
+def _is_image(x: Tensor) -> bool:
+    return x.dim() == 3 and len(x) in (1, 3, 4)
+
+
+def agreed(lengths: list[int], main: int) -> int | None:
+    """The main tensor's size, where all have it, or two at least and more than any other size."""
+    (most, times), *others = Counter(lengths).most_common(2) or [(main, 0)]
+    if most != main or (others and (times < 2 or times == others[0][1])):
+        return None
+    return main
+
+
+def _main(batch: Any) -> Tensor:
+    """The tensor that is most likely the input: of a tuple in its first part, else the largest."""
+    found = [t for t in tensors(batch) if t.dim()]
+    if isinstance(batch, (tuple, list)) and batch:
+        first = [t for t in tensors(batch[0]) if t.dim()]
+        if first:
+            return _main(batch[0])
+    return max(found, key=lambda t: (t.is_floating_point(), t.numel()))
 
 
 def _columns(data: Any) -> Iterator[Any]:
@@ -131,14 +140,6 @@ def _is_column(data: Any) -> bool:
 
 def _has(data: Any, kind: type) -> bool:
     return isinstance(data[0], kind)
-
-
-def mask_of(batch: Any) -> Tensor | None:
-    """The attention mask of a tokenised batch."""
-    if isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
-    return mask if isinstance(mask, Tensor) else None
 
 
 def map_tensors(
@@ -198,16 +199,57 @@ def to_device(batch: Any, device: torch.device, *, behind: bool = False) -> Any:
     return map_tensors(batch, lambda t: t.to(device, non_blocking=behind and t.is_pinned()))
 
 
-def rows(batch: Any, start: int, stop: int) -> Any:
-    """Some samples of a batch; what has no row for each sample stays as it is."""
-    n = count(batch)
+def rows(batch: Any, start: int, stop: int, n: int | None = None) -> Any:
+    """Some of the n samples of a batch; what has none of them stays as it is."""
+    n = count(batch) if n is None else n
+    axis = int(not any(t.dim() and len(t) == n for t in tensors(batch)))
+    if axis and n is not None and _has_list(batch, n):
+        return _cut_lists(batch, start, stop, n)
 
-    def cut(x: Any) -> Any:
-        return x[start:stop] if len(x) == n else x
+    def cut(x: Tensor) -> Tensor:
+        if x.dim() <= axis or x.shape[axis] != n:
+            return x
+        return x[:, start:stop] if axis else x[start:stop]
 
-    return map_tensors(batch, lambda t: cut(t) if t.dim() else t, cut)
+    return map_tensors(batch, cut, lambda x: x[start:stop] if len(x) == n else x)
 
 
-def head(batch: Any, k: int) -> Any:
-    """The first k samples of a batch."""
-    return rows(batch, 0, k)
+def _is_list(data: Any, n: int | None) -> bool:
+    """A list of n entries that are tensors, or hold some?"""
+    plain = isinstance(data, (tuple, list)) and not hasattr(data, "_fields")
+    return plain and len(data) == n and any(True for _ in tensors(data))
+
+
+def _has_list(data: Any, n: int | None) -> bool:
+    return _is_list(data, n) or any(_has_list(part, n) for _, part in parts(data))
+
+
+def _cut_lists(data: Any, start: int, stop: int, n: int) -> Any:
+    if isinstance(data, (tuple, list)) and not hasattr(data, "_fields"):
+        if len(data) == n:
+            return data[start:stop]
+        return type(data)(_cut_lists(part, start, stop, n) for part in data)
+    if isinstance(data, Mapping):
+        return _like(data, {k: _cut_lists(v, start, stop, n) for k, v in data.items()})
+    return data
+
+
+def sizes(batch: Any, name: str = "batch") -> dict[str, int]:
+    """Lengths of lists and of the first two axes of tensors, by where they are."""
+    if isinstance(batch, Tensor):
+        return {f"{name}.shape[{i}]": size for i, size in enumerate(batch.shape[:2])}
+    plain = isinstance(batch, (tuple, list)) and not hasattr(batch, "_fields")
+    found = {name: len(batch)} if plain else {}
+    for key, part in parts(batch):
+        found |= sizes(part, f"{name}[{key!r}]")
+    return found
+
+
+def divisible(batch: Any, n: int) -> bool:
+    """Can the n samples be taken a few at a time?"""
+    return count(batch) == n or n in sizes(batch).values()
+
+
+def head(batch: Any, k: int, n: int | None = None) -> Any:
+    """The first k of the n samples of a batch."""
+    return rows(batch, 0, k, n)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from cka_widget.engine import accelerator
-from cka_widget.engine.batches import Forwards
+from cka_widget.engine.calls import Forwards
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.interrupts import Shield
@@ -20,6 +20,7 @@ from cka_widget.engine.layers import Layers
 from cka_widget.engine.options import check, names_checked
 from cka_widget.engine.prefetch import Prefetch
 from cka_widget.engine.result import CKAResult
+from cka_widget.engine.samples import CountSamples
 from cka_widget.engine.session import Session
 from cka_widget.engine.streams import Stream
 
@@ -58,6 +59,7 @@ def iter_compare(
     *,
     layers: Layers | Mapping[str, Layers] = None,
     forward: Forwards = None,
+    samples: CountSamples | Mapping[str, CountSamples] | None = None,
     reduce: Reduce = "flatten",
     kernel: str = "linear",
     unbiased: bool = True,
@@ -83,6 +85,7 @@ def iter_compare(
         {
             "layers": layers,
             "forward": forward,
+            "samples": samples,
             "reduce": reduce,
             "kernel": kernel,
             "unbiased": unbiased,
@@ -99,6 +102,7 @@ def iter_compare(
         models,
         layers=layers,
         forward=forward,
+        samples=samples,
         reduce=reduce,
         kernel=kind,
         hsic_batch_size=hsic_batch_size,
@@ -193,7 +197,10 @@ def compare(
         layers: None takes every distinct output of a module that runs; a glob, a list of
             names, a predicate `(name, module) -> bool`, or a mapping of those by model name.
         forward: `forward(model, batch)`, or a mapping of such functions by model name; without it
-            see `as_call`.
+            see `as_call`. What it returns for the first batch tells the number of samples where
+            the batch does not.
+        samples: `samples(batch)`, the number of samples of a batch, or a mapping of such functions
+            by model name; for batches whose tensors do not have them along their first axis.
         reduce: "flatten", "mean" (over space or unmasked tokens), "cls", "last", or a callable
             from an output (n, ...) to features (n, d).
         kernel: "linear" or "rbf".

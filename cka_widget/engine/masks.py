@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from cka_widget.engine.batches import map_tensors
+from cka_widget.engine.calls import Call
 
 # What has tokens of its own beside those of the other inputs.
 _DECODER = ("decoder_", "tgt", "target", "label")
@@ -47,6 +48,8 @@ def _side(key: Any) -> bool:
 
 
 def _inputs(batch: Any) -> Mapping[Any, Any]:
+    if isinstance(batch, Call):
+        return batch.kwargs
     if isinstance(batch, (tuple, list)) and batch:
         batch = batch[0]
     return batch if isinstance(batch, Mapping) else {}

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from cka_widget.engine.architecture import stacked
-from cka_widget.engine.batches import Forward, run_model
 from cka_widget.engine.binding import Binding
+from cka_widget.engine.calls import Forward, run_model
 from cka_widget.engine.layers import unwrap
 from cka_widget.engine.mapped import map_particles
 
@@ -95,19 +95,21 @@ class Pass:
         first = {k: t if self.mapped is None else t[0] for k, t in self.state.items()}
         return replace(self, state=first, mapped=None)
 
-    def __call__(self, batch: Any, forward: Forward | None) -> None:
-        """Run the model on a batch."""
+    def __call__(self, batch: Any, forward: Forward | None) -> Any:
+        """Run the model on a batch: its output, None where many run at once."""
         binding, state = self.binding, self.state
         if state is None or binding is None:
-            run_model(self.root, batch, forward)
-            return
+            return run_model(self.root, batch, forward)
+        output = None
 
         def bound(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            nonlocal output
             binding.bind(own)
-            run_model(self.root, batch, forward)
+            output = run_model(self.root, batch, forward)
             return binding.changed(own)
 
         state.update(bound(state) if self.mapped is None else map_particles(bound, state))
+        return output if self.mapped is None else None
 
 
 def bound(passes: dict[str, list[Pass]]) -> dict[str, list[Pass]]:

@@ -55,6 +55,7 @@ def probe(
     run: Callable[[Any], Any],
     batch: Any,
     look: Look = lambda output: values_of(output)[0],
+    n: int | None = None,
 ) -> Probe | None:
     """Run a model on the first 2 and the first 3 samples of a batch, and leave it as it was.
 
@@ -66,14 +67,15 @@ def probe(
         run: runs the model on a batch, in evaluation mode, without keeping what it returns.
         batch: of 3 samples at least; the model gets copies of its tensors.
         look: the tensor of a module's output whose axes count.
+        n: number of samples of the batch; None counts them.
 
     Returns:
         Probe; None where the model cannot run on so few samples, or nothing follows their number.
     """
     passes, chance = _Passes(root, run, look), _chance()
     try:
-        few = passes(head(batch, FEW))
-        more = passes(head(batch, MORE), like=few)
+        few = passes(head(batch, FEW, n))
+        more = passes(head(batch, MORE, n), like=few)
         shown, agree = {}, few.keys() == more.keys()
         for call in few.keys() & more.keys():
             shown[call], same = _compare(few[call], more[call])
@@ -85,7 +87,7 @@ def probe(
         drawn = not all(map(np.array_equal, chance, _chance()))
         # Who draws random numbers may still do the same twice.
         for _ in range(_TRIES if drawn else not agree):
-            parted = parted or next(_parted(few, passes(head(batch, FEW), like=few)), None)
+            parted = parted or next(_parted(few, passes(head(batch, FEW, n), like=few)), None)
     except Exception:  # whatever a model's code raises: it will be run on its batches all the same
         return None
     if not any(found.axes for found in shown.values()):
@@ -116,6 +118,7 @@ def resized_calls(
     batch: Any,
     shapes: Mapping[Call, tuple[int, ...]],
     look: Look,
+    n: int | None = None,
 ) -> set[Call] | None:
     """The calls whose outputs have other shapes for the first 2 samples of another batch.
 
@@ -125,12 +128,13 @@ def resized_calls(
         batch: the other one.
         shapes: what `probe` found.
         look: as for `probe`.
+        n: as for `probe`.
 
     Returns:
         Calls; None where the model cannot run on it.
     """
     try:
-        found = _Passes(root, run, look)(head(batch, FEW))
+        found = _Passes(root, run, look)(head(batch, FEW, n))
     except Exception:
         return None
     return {call for call, output in found.items() if output.shape != shapes.get(call)}

@@ -16,17 +16,17 @@ import numpy as np
 import torch
 
 from cka_widget.engine import accelerator, allocator
-from cka_widget.engine.batches import (
-    Forwards,
-    as_call,
-    count,
-    each,
-    forward_of,
-    rows,
-    without_labels,
-)
+from cka_widget.engine.batches import divisible, each, rows
 from cka_widget.engine.blocks import split
 from cka_widget.engine.budget import check, ran_out, samples_at_once
+from cka_widget.engine.call_words import left_out_sentence, missing_sentence, second_is_input
+from cka_widget.engine.calls import (
+    AsUsual,
+    Call,
+    Forwards,
+    as_call,
+    forward_of,
+)
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
@@ -43,6 +43,7 @@ from cka_widget.engine.prefetch import Loaded
 from cka_widget.engine.probe import MORE, Probe, probe, resized_calls
 from cka_widget.engine.replay import Replay
 from cka_widget.engine.result import CKAResult
+from cka_widget.engine.samples import CountSamples, Samples, StepsFirst
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import MIN_BLOCKS
 from cka_widget.engine.table import RowTable
@@ -61,6 +62,7 @@ class Session:
         *,
         layers: Layers | Mapping[str, Layers],
         forward: Forwards,
+        samples: CountSamples | Mapping[str, CountSamples] | None,
         reduce: Reduce,
         kernel: Kernel,
         hsic_batch_size: int | None,
@@ -76,6 +78,11 @@ class Session:
         self.batches = 0
         self.samples = 0
         self._forwards = {name: forward_of(forward, name) for name in self.models}
+        self._as_usual = {
+            name for name, own in self._forwards.items() if own is None or isinstance(own, AsUsual)
+        }
+        self._unlabelled: set[str] = set()  # models whose batches hold inputs in the labels' place
+        self._samples_of = {name: self._counter(name, samples) for name in self.models}
         self._kernel = kernel
         self._precision = accelerator.resolve(precision, self.device)
         self.provenance: dict[str, Any] = {
@@ -118,6 +125,11 @@ class Session:
         self.shield = Shield()  # Ctrl-C finds nothing half done between enter and exit
         self._cleanup = ExitStack()
         self._prepare()
+
+    def _counter(self, name: str, samples: Any) -> Samples:
+        return Samples(
+            forward_of(samples, name), None if name in self._as_usual else self._forwards[name]
+        )
 
     def _prepare(self) -> None:
         """Empty captures, before the first batch or after one that did not fit."""
@@ -181,23 +193,33 @@ class Session:
             CompareError: a model failed; the sums hold all batches before this one.
         """
         given = list({id(batch): batch for batch in loaded.given.values()}.values())
-        n = self._count(given[0])
+        n = self._count(loaded)
         if self._table is None:
+            self._note_left_out(loaded.given)
             self._check_memory(n, given)
         self._meanwhile = meanwhile
         before = copy.copy(self._sums), self.samples
         try:
-            self._take(loaded.placed, n)
+            try:
+                self._take(loaded.placed, n)
+            except _Recounted as found:
+                n = found.n
+                for name, batch in loaded.given.items():
+                    self._samples_of[name].learn(batch, n)
+                self._probes.clear()
+                self._begin_again()
+                self._take(loaded.placed, n)
         except BaseException:  # of a batch that ran in pieces none counts without all others
             self._sums, self.samples = before
             raise
         self.batches += 1
-        self._diagnostics.observe(given, n)
+        labelled = {id(b): b for m, b in loaded.given.items() if m not in self._unlabelled}
+        self._diagnostics.observe(list(labelled.values()), n)
 
     def _check_memory(self, n: int, given: list[Any]) -> None:
         """Bound the Grams of large batches; raise where the rows cannot fit, before any pass."""
         rows = self._likely_rows()
-        if all(count(batch) == n for batch in given):
+        if all(divisible(batch, n) for batch in given):
             self._limit = samples_at_once(rows, self._hsic_batch_size)
         check(rows, n, self._hsic_batch_size, self._kernel.min_samples, self.device)
 
@@ -206,14 +228,16 @@ class Session:
         pieces = split(n, self._limit, self._kernel.min_samples)
         if sum(s.blocks for s in pieces) > 1:
             for start, stop in (bounds for s in pieces for bounds in s.bounds()):
-                self._take(each(batches, partial(rows, start=start, stop=stop)), stop - start)
+                self._take(each(batches, partial(rows, start=start, stop=stop, n=n)), stop - start)
             return
         try:
             self._run_all(batches, n)
         except Exception as error:
             if not ran_out(error.__cause__ or error if isinstance(error, CompareError) else error):
                 raise
-            if not self._replay.holds and n // 2 < self._kernel.min_samples:
+            cut = n // 2 >= self._kernel.min_samples
+            cut &= all(divisible(batch, n) for batch in batches.values())
+            if not self._replay.holds and not cut:
                 raise
         else:
             return
@@ -224,13 +248,17 @@ class Session:
         else:
             self._cut = self._limit = n // 2
         if self._table is None:
-            self._detach()
-            self._prepare()
-            self._attach()
+            self._begin_again()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self._take(batches, n)
+
+    def _begin_again(self) -> None:
+        """Forget what a first batch gave that did not end."""
+        self._detach()
+        self._prepare()
+        self._attach()
 
     def _run_all(self, batches: Mapping[str, Any], n: int) -> None:
         if self._table is not None and n < self._kernel.min_samples:
@@ -238,9 +266,7 @@ class Session:
         with _modes():
             blocks = self._stack.begin(n)
             if self._cuda_graph:
-                bare = each(batches, without_labels)
-                seen = {m: b if self._forwards[m] else bare[m] for m, b in batches.items()}
-                self._replay.fill(seen, lambda given: self._fill(given, n))
+                self._replay.fill(self._calls(batches), lambda given: self._fill(given, n))
             else:
                 self._fill(batches, n)
         meanwhile, self._meanwhile = self._meanwhile, None
@@ -263,6 +289,17 @@ class Session:
         for run, capture in self._captures:
             self._run(run, capture, batches[run.model], n)
 
+    def _calls(self, batches: Mapping[str, Any]) -> dict[str, Any]:
+        """The batches without what is left out; models of one call share it."""
+        made: dict[tuple[int, str], Call] = {}
+        found = dict(batches)
+        for run, _ in self._passes:
+            if self._forwards[run.model] is None:
+                call = as_call(batches[run.model], run.root)._replace(left_out=())
+                key = id(batches[run.model]), f"{call.written} {list(call.kwargs)}"
+                found[run.model] = made.setdefault(key, call)
+        return found
+
     def _refuse_nothing(self) -> None:
         """Raises CompareError where no output of the first batch gave a row."""
         if self._stack.rows:
@@ -271,7 +308,7 @@ class Session:
         reason = next((entry.reason for entry in entries if entry.reason), "none of them ran")
         raise CompareError(
             f"no layer gives a row of features for each sample: {reason}; choose other layers, or "
-            "look at forward=, reduce= and particle_axis="
+            "look at forward=, samples=, reduce= and particle_axis="
         )
 
     def _run_again(self, batches: Mapping[str, Any], n: int, again: set[int]) -> None:
@@ -280,60 +317,111 @@ class Session:
             if again & {row for entry in capture.entries.values() for row in entry.rows}:
                 self._run(run, capture, batches[run.model], n)
 
-    def _count(self, batch: Any) -> int:
-        if None in self._forwards.values():
-            as_call(batch)  # says what is wrong with it
-        n = count(batch)
-        if n is not None:
-            return n
-        try:
-            return len(batch)
-        except TypeError:
-            raise TypeError("the batch holds no tensor") from None
+    def _count(self, loaded: Loaded) -> int:
+        """The number of samples of a batch, which all models must agree on."""
+        found: dict[str, int] = {}
+        for run, _ in self._passes:
+            name = run.model
+            if name in found:
+                continue
+            look = partial(self._look, run, loaded.placed[name])
+            try:
+                found[name] = self._samples_of[name].count(loaded.given[name], run.root, look)
+            except TypeError as error:
+                raise TypeError(f'model "{name}": {error}') from error
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{n} for {name}" for name, n in found.items())
+            raise CompareError(
+                f"batch {self.batches + 1} has different numbers of samples: {listed}; "
+                "loaders of one comparison must give the same rows"
+            )
+        return found[self.models[0]]
+
+    def _note_left_out(self, batches: Mapping[str, Any]) -> None:
+        """Let the result say which inputs the models were perhaps not given."""
+        roots = {run.model: run.root for run, _ in self._passes}
+        for name in self.models:
+            if name not in self._as_usual:
+                continue
+            call = as_call(batches[name], roots[name])
+            if second_is_input(call):
+                self._unlabelled.add(name)
+            sentence = left_out_sentence(name, call)
+            if sentence is not None and sentence not in self.notes:
+                self.notes.append(sentence)
+
+    def _look(self, run: Pass, batch: Any) -> Any:
+        """The model's output, and nothing captured."""
+        with (
+            _modes(),
+            self._failing(run, batch),
+            self._placement.on_device(run) as placed,
+            self._copies.given(run, batch) as mine,
+            self.shield.opened(),
+        ):
+            return placed(mine, self._forwards[run.model])
 
     def _probe(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
         """Short passes of a model's first particle, whose outputs are where the others' are."""
         if run.model not in self._probes:
             found: Probe | None = None
             masked: Masked = {}
-            if n >= MORE and n == count(batch):
-                found, masked = self._probed(run.alone(), capture, batch)
+            if n >= MORE and divisible(batch, n):
+                found, masked = self._probed(run.alone(), capture, batch, n)
             self._probes[run.model] = found, masked
         capture.probe, capture.masked = self._probes[run.model]
 
-    def _probed(self, run: Pass, capture: Capture, batch: Any) -> tuple[Probe | None, Masked]:
+    def _probed(
+        self, run: Pass, capture: Capture, batch: Any, n: int
+    ) -> tuple[Probe | None, Masked]:
         def call(given: Any) -> None:
             with self.shield.opened():
                 run(given, self._forwards[run.model])
 
-        found = probe(run.root, call, batch, capture.look)
+        found = probe(run.root, call, batch, capture.look, n)
         masked: Masked = {}
         if self._reduce in ("mean", "last"):
             for name in masks_of(batch):
                 other = shortened(batch, name)
                 calls = None
                 if found is not None and other is not None:
-                    calls = resized_calls(run.root, call, other, found.shapes, capture.look)
+                    calls = resized_calls(run.root, call, other, found.shapes, capture.look, n)
                 if calls is not None or two_sided(batch):
                     masked[name] = calls or set()
         return found, masked
 
     def _run(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
+        steps = None
+        with (
+            self._failing(run, batch),
+            self._placement.on_device(run) as placed,
+            self._copies.given(run, batch) as mine,
+            ExitStack() as around,
+        ):
+            if self._table is None:
+                self._probe(placed, capture, batch, n)
+                if self._samples_of[run.model].guess:
+                    steps = around.enter_context(StepsFirst(run.root, n, mine))
+            with capture.recording(n, masks_of(batch)), self.shield.opened():
+                output = placed(mine, self._forwards[run.model])
+        if steps is not None:
+            steps.refuse(run.model, output)
+            if (found := self._samples_of[run.model].check(n, batch, output)) != n:
+                raise _Recounted(found)
+
+    @contextmanager
+    def _failing(self, run: Pass, batch: Any) -> Iterator[None]:
+        """Raises CompareError, which names the model and the layer, for what fails within."""
         try:
-            with (
-                self._placement.on_device(run) as placed,
-                self._copies.given(run, batch) as mine,
-            ):
-                if self._table is None:
-                    self._probe(placed, capture, batch, n)
-                with capture.recording(n, masks_of(batch)), self.shield.opened():
-                    placed(mine, self._forwards[run.model])
+            yield
         except CompareError:
             raise
         except Exception as error:
             layer = failed_layer(error, run.root)
             one = sum(p.model == run.model for p, _ in self._passes) == 1
             remedy = "" if run.mapped is None else "; leave out vmap=True to run particles singly"
+            if run.model in self._as_usual:
+                remedy += missing_sentence(error, batch, run.root, layer)
             where = f'model "{run.model}"' + ("" if one else f", particle {run.particle}")
             where += f', layer "{layer}"' if layer else ""
             lines = str(error).strip().splitlines()
@@ -398,6 +486,14 @@ class Session:
         if self._sums is None or self._sums.rows.blocks < MIN_BLOCKS:
             return False
         return self.result(0.0).worst_stderr() <= stderr
+
+
+class _Recounted(Exception):
+    """The first output showed another number of samples."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        self.n = n
 
 
 @contextmanager

@@ -104,7 +104,6 @@ class Stream:
                         "others: loaders of one comparison must give the same rows"
                     )
                 return
-            self._check_aligned(found, step)
             for name, batch in found.items():
                 self._repeats[name].see(batch, step)
             yield {model: found[self._source[model]] for model in self._models}
@@ -141,15 +140,6 @@ class Stream:
             "The loaders draw their samples in random orders of their own, so that a row is not "
             "the same sample in all of them: give every model the same loader, or shuffle=False."
         ]
-
-    def _check_aligned(self, found: dict[str, Any], step: int) -> None:
-        sizes = {name: count(batch) for name, batch in found.items()}
-        if len(set(sizes.values())) > 1:
-            listed = ", ".join(f"{size} for {name}" for name, size in sizes.items())
-            raise CompareError(
-                f"batch {step + 1} has different numbers of samples: {listed}; "
-                "loaders of one comparison must give the same rows"
-            )
 
     def _promised_batches(self) -> int | None:
         lengths = [n for n in map(_len, self._loaders.values()) if n is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache
 from itertools import chain
@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from cka_widget.engine.batches import Forwards, count, forward_of, head, run_model, to_device
+from cka_widget.engine.batches import count, head, to_device
+from cka_widget.engine.calls import Forward, Forwards, forward_of, run_model
 from cka_widget.engine.modes import evaluating
 from cka_widget.engine.placement import pick_device
+from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.engine.streams import Stream
 from cka_widget.introspection import introspect
 from cka_widget.layer_tree import LayerTree
@@ -115,7 +117,9 @@ def batch_for(first: Any, model: str) -> Any:
     return first.get(model) if isinstance(first, PerModel) else first
 
 
-def look_at(roots: Mapping[str, nn.Module], first: Any, forward: Forwards) -> dict[str, LayerTree]:
+def look_at(
+    roots: Mapping[str, nn.Module], first: Any, forward: Forwards, samples: Any = None
+) -> dict[str, LayerTree]:
     """One tree a model, from its first particle."""
     trees = {}
     for name, root in roots.items():
@@ -124,6 +128,7 @@ def look_at(roots: Mapping[str, nn.Module], first: Any, forward: Forwards) -> di
             root,
             None if batch is None else _near(batch, root),
             forward=forward_of(forward, name),
+            samples=forward_of(samples, name),
         )
     return trees
 
@@ -143,7 +148,8 @@ def look_at_costs(
     times = []
     for name, root in roots.items():
         batch = batch_for(first, name)
-        one = None if batch is None else seconds_a_sample(root, batch, forward_of(forward, name))
+        calls = forward_of(forward, name), forward_of(options.get("samples"), name)
+        one = None if batch is None else seconds_a_sample(root, batch, *calls)
         times.append(None if one is None else one * particles[name])
     known = [one for one in times if one is not None]
     return Costs(
@@ -157,23 +163,25 @@ def look_at_costs(
 
 
 def seconds_a_sample(
-    root: nn.Module, batch: Any, forward: Callable[..., Any] | None
+    root: nn.Module, batch: Any, forward: Forward | None, given: CountSamples | None = None
 ) -> float | None:
     """Time of one sample's forward pass on this machine, from a handful; None if it fails."""
-    parts = [_near(head(batch, size), root) for size in (FEW, LOOK, LOOK)]
-    if not count(parts[0]):
+    n = look_count(batch, root, forward, given)
+    if not n:
         return None
+    parts = [(min(size, n), _near(head(batch, size, n), root)) for size in (FEW, LOOK, LOOK)]
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating([root]):
-            for part in parts:  # of small models the first passes only warm up
+            for size, part in parts:  # of small models the first passes only warm up
                 start = time.perf_counter()
                 run_model(root, part, forward)
                 if torch.cuda.is_initialized():  # kernels run on after the call
                     torch.cuda.synchronize()
                 seconds = time.perf_counter() - start
+                one = seconds / size
                 if seconds > WORTH:
                     break
-            return seconds / (count(part) or 1)
+            return one
     except Exception:  # introspection has told already what is wrong
         return None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import traitlets as t
 
-from cka_widget.engine.batches import Forwards
+from cka_widget.engine.calls import Forwards
 from cka_widget.engine.errors import did_you_mean
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.layers import OUTPUT, choose, layers_of, split_call
@@ -58,7 +58,7 @@ class Study:
             for name, runs in passes.items()
         }
         first, self.loader = peek(loader)
-        self.trees = look_at(roots, first, forward)
+        self.trees = look_at(roots, first, forward, options.get("samples"))
         self.defaults = {name: default_choice(tree) for name, tree in self.trees.items()}
         self.aliases = {
             name: {node.name: node.alias_of for node in tree if node.alias_of}
