@@ -68,13 +68,14 @@ class _EqualBatches:
         """Take the running sums after each batch, which is one block of n samples."""
         before, self._before = self._before, now
         n = now.weight - (before.weight if before else 0.0) if now else 0.0
-        if not n:
+        if now is None or not n:
             return
+        before = before and before.in_unit(now.unit)
         fields = {
             name: (getattr(now, name) - (getattr(before, name) if before else 0.0)) / n**power
             for name, power in _POWERS.items()
         }
-        block = HsicSums(1.0, 1, **fields)
+        block = HsicSums(1.0, 1, **fields, unit=now.unit)
         self.sums = block if self.sums is None else self.sums.merge(block)
 
 

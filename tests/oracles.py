@@ -83,7 +83,7 @@ def hsic_biased(k: np.ndarray, m: np.ndarray) -> float:
 # CKA ----------------------------------------------------------------------------------------------
 def cka_of_sums(xy: float, xx: float, yy: float) -> float:
     """HSIC(x, y) / sqrt(HSIC(x, x) HSIC(y, y)); NaN where a self-HSIC is not positive."""
-    return xy / float(np.sqrt(xx * yy)) if xx > 0 and yy > 0 else float("nan")
+    return xy / float(np.sqrt(xx) * np.sqrt(yy)) if xx > 0 and yy > 0 else float("nan")
 
 
 def weighted_sum(

@@ -1,4 +1,4 @@
-"""How carefully a row's Gram is formed: decided by its first batch, or by a later one."""
+"""How a row's Gram is formed: decided by its first batch, or by a later one."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ FORM_AGAIN = 5.0
 
 @dataclass
 class Care:
-    """What is fixed for a row.
+    """What is fixed for a row once its samples have differed.
 
     Attributes:
-        size: mean energy of a sample.
-        alpha: K's scale: where `size` would take products out of float32's range.
-        sigma: of the RBF kernel.
-        tried: a batch came.
-        seen: one came that was not all zero.
+        look: the next batch is looked at before its Gram is formed.
+        shift: features are multiplied by 2^shift, where their products would leave float32.
+        boost: Grams are multiplied by 2^boost, where products of Grams would.
+        energy: log2 of a sample's mean energy, 0 with the RBF kernel; None before it is known.
+        sigma: of the RBF kernel, in the features' own unit.
+        centre_gram: the Gram is U-centred before products.
+        centre_features: the features are centred before the Gram.
+        broken: features were NaN or infinite.
     """
 
-    size: float | None = None
-    alpha: float = 1.0
+    look: bool = True
+    shift: int = 0
+    boost: int = 0
+    energy: float | None = None
     sigma: float | None = None
     centre_gram: bool = False
     centre_features: bool = False
-    tried: bool = False
-    seen: bool = False
+    broken: bool = False
 
-    def set_size(self, size: float) -> None:
-        """Fix the scale; all zero fixes none yet."""
-        self.size = size or None
-        self.seen = self.size is not None
-        self.alpha = _scale(size or 1.0)
+    @property
+    def alpha(self) -> float:
+        """K's scale."""
+        return math.ldexp(1.0, self.boost)
+
+    @property
+    def unit(self) -> int:
+        """K is the Gram as it is formed times 2^unit."""
+        return 0 if self.sigma is not None else -(self.boost + 2 * self.shift)
 
     def formation(self) -> tuple[object, ...]:
         """Equal where a Gram is formed by the same operations."""
-        return self.seen, self.alpha, self.sigma, self.centre_features
-
-
-def _scale(size: float) -> float:
-    """1 where products of Grams of that size stay in float32's range, else about 1 / size."""
-    if not math.isfinite(size) or 1e-8 < size < 1e8:
-        return 1.0
-    return max(1e-18, min(1e18, 1 / size))
+        return self.look, self.shift, self.boost, self.sigma, self.centre_features

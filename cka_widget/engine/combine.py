@@ -118,10 +118,14 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
 
 def _side_by_side(size: int, parts: list[tuple[HsicSums, list[int]]]) -> HsicSums:
     full = {name: empty(name, size) for name in ARRAYS}
+    unit = np.zeros(size)
     for sums, at in reversed(parts):
+        unit[at] = sums.unit
+    for sums, at in reversed(parts):
+        sums = sums.in_unit(unit[at])
         for name, array in full.items():
             array[np.ix_(at, at) if name in SQUARE else (..., at)] = getattr(sums, name)
-    return HsicSums(parts[0][0].weight, parts[0][0].blocks, **full)
+    return HsicSums(parts[0][0].weight, parts[0][0].blocks, **full, unit=unit)
 
 
 def _union(results: Sequence[CKAResult]) -> tuple[ModelRows, ...]:

@@ -33,32 +33,43 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
 
 
 def centred_gram_(
-    slots: Slots, x: Tensor, alpha: float = 1.0, *, rounded: bool = False, rows: int = 1
+    slots: Slots,
+    x: Tensor,
+    alpha: float = 1.0,
+    *,
+    shift: int = 0,
+    rounded: bool = False,
+    rows: int = 1,
 ) -> None:
     """K = alpha (X - mean)(X - mean)' for every block, a slab of features at a time.
 
     Subtracting one vector from all samples of a block changes neither its HSIC nor its distances;
     it keeps float32 Grams exact when the features' mean is large against their spread. Features
-    that vary by less than the rounding of their mean are constant: K is exactly zero then.
+    that vary by less than the rounding of their mean are constant: K is exactly zero then, and NaN
+    where the mean is too large to tell.
 
     Args:
         slots: written.
         x: features (n, d), or (blocks, m, d) of all blocks of one slot, of any floating dtype;
             centred in float32 or better.
         alpha: scale of the whole matrix.
+        shift: features are multiplied by 2^shift first.
         rounded: multiply the centred features as bfloat16.
         rows: how many particles the slots' blocks belong to, in order; each is constant or not.
     """
     found = [
-        _centred_blocks_(out, _in_blocks(x, samples, out), alpha, rounded) for samples, out in slots
+        _centred_blocks_(out, _in_blocks(x, samples, out), alpha, shift, rounded)
+        for samples, out in slots
     ]
     energy, spread = (
         torch.cat([part.view(rows, -1) for part in parts], 1).mean(1)
         for parts in zip(*found, strict=True)
     )
-    varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * alpha * energy)
+    energy = alpha * energy
+    varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * energy)
+    factor = torch.where(energy.isfinite(), varies.to(energy.dtype), torch.nan)
     for _, out in slots:
-        out.view(rows, -1).mul_(varies[:, None])
+        out.view(rows, -1).mul_(factor[:, None])
 
 
 def _in_blocks(x: Tensor, samples: slice, out: Tensor) -> Tensor:
@@ -69,7 +80,9 @@ def _in_blocks(x: Tensor, samples: slice, out: Tensor) -> Tensor:
     return (x if blocks * m == len(x) else x[samples]).view(blocks, m, x.shape[1])
 
 
-def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> tuple[Tensor, Tensor]:
+def _centred_blocks_(
+    out: Tensor, x: Tensor, alpha: float, shift: int, rounded: bool
+) -> tuple[Tensor, Tensor]:
     """Returns every block's energy of the mean, sum_j mean_j^2, and the variance, alpha times."""
     blocks, m, d = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
@@ -83,7 +96,7 @@ def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> tup
     kept = torch.bfloat16 if rounded else dtype
     scratch = torch.empty(blocks * m * min(width, d), dtype=kept, device=x.device)
     for start in range(0, d, width):
-        slab = x[..., start : start + width].to(dtype)
+        slab = scaled(x[..., start : start + width], shift).to(dtype)
         mean = slab.mean(1, keepdim=True)
         energy += mean.square().sum((1, 2))
         centred = torch.sub(slab, mean, out=scratch[: slab.numel()].view_as(slab))
@@ -92,24 +105,59 @@ def _centred_blocks_(out: Tensor, x: Tensor, alpha: float, rounded: bool) -> tup
     return energy, out.diagonal(dim1=-2, dim2=-1).sum(-1) / max(m - 1, 1)
 
 
+# Features up to 2^40 and from 2^-40 are multiplied as they are: sums of their squares are float32.
+_PLAIN_FEATURES = 40
+# So are Grams whose mean diagonal is up to 2^26.
+_PLAIN_GRAMS = 26
+
+
+def shift_of(x: Tensor) -> Tensor:
+    """Exponent of the power of two that brings the largest feature near 1; 0 where none need be."""
+    if not x.numel():  # of a `reduce=` that keeps nothing
+        return torch.zeros((), device=x.device)
+    low, high = torch.aminmax(x)
+    peak = torch.maximum(-low, high)
+    return _levelling(peak.to(torch.promote_types(x.dtype, torch.float32)), _PLAIN_FEATURES)
+
+
+def boost_of(size: Tensor) -> Tensor:
+    """Exponent of the power of two that brings a Gram's `magnitude` near 1; 0 where none need."""
+    return _levelling(size, _PLAIN_GRAMS)
+
+
+def _levelling(size: Tensor, plain: int) -> Tensor:
+    """0 also where all is zero, or not finite."""
+    exponent = size.log2().floor()
+    far = exponent.isfinite() & (exponent.abs() > plain)
+    most = 1022 if size.dtype is torch.float64 else 126  # the powers of two that are numbers
+    return torch.where(far, -exponent, 0.0).clamp(-most, most)
+
+
+def scaled(x: Tensor, shift: int | Tensor) -> Tensor:
+    """2^shift x, in x's precision; x itself where shift is the number 0."""
+    if isinstance(shift, Tensor):
+        return x * shift.exp2()
+    return x * math.ldexp(1.0, shift) if shift else x
+
+
 def magnitude(slots: Slots) -> Tensor:
     """Mean of the diagonals."""
     diagonals = [out.diagonal(dim1=-2, dim2=-1) for _, out in slots]
     return torch.stack([d.sum() for d in diagonals]).sum() / sum(d.numel() for d in diagonals)
 
 
-def cancellation(slots: Slots) -> float:
+def cancellation(slots: Slots) -> Tensor:
     """Rho = |K| / |U(K)| without the diagonal; NaN where that is not finite, inf where U(K)=0."""
-    kept = left = 0.0
+    parts = []
     for _, out in slots:
         gram = out.to(accelerator.sums_device(out.device)).to(torch.float64, copy=True)
         sums = off_diagonal_sums_(gram)
         square = gram.square().sum()
-        kept += float(square)
-        left += float(square - 2 * (sums * u_shift(sums, out.shape[-1])).sum())
-    if kept == 0.0:
-        return 1.0
-    return math.sqrt(kept / left) if left > 0 else kept * math.inf
+        lost = 2 * (sums * u_shift(sums, out.shape[-1])).sum()
+        parts.append(torch.stack([square, square - lost]))
+    kept, left = torch.stack(parts).sum(0).unbind()
+    rho = (kept / left.clamp(min=0)).sqrt()
+    return torch.where(kept == 0, 1.0, rho)
 
 
 def off_diagonal_sums_(gram: Tensor) -> Tensor:
@@ -139,7 +187,10 @@ def median_distance(squared: Tensor) -> Tensor:
 
 def rbf_(squared: Tensor, sigma: float | Tensor) -> None:
     """K_ij = exp(-|x_i - x_j|^2 / (2 sigma^2)), in place on squared distances."""
-    squared.div_(-2 * sigma * sigma).exp_()
+    least = torch.finfo(squared.dtype).tiny  # so that equal samples give 1, not 0 / 0
+    width = 2 * sigma * sigma
+    squared.div_(-(width.clamp(min=least) if isinstance(width, Tensor) else max(width, least)))
+    squared.exp_()
 
 
 def u_centre_(gram: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.stack import GramStack
-from cka_widget.engine.sums import ARRAYS, HsicSums
+from cka_widget.engine.sums import ARRAYS, Array, HsicSums, in_unit
 
 
 class Sums:
@@ -19,6 +20,7 @@ class Sums:
     def __init__(self, rows: int, device: torch.device) -> None:
         self.weight = 0.0
         self.blocks = 0
+        self.unit = np.zeros(rows)
         self.d = torch.zeros(rows, dtype=torch.float64, device=device)
         self.moments = torch.zeros(4, rows, dtype=torch.float64, device=device)
         self.h, self.hh, self.hd, self.dd = (
@@ -36,6 +38,13 @@ class Sums:
         self.dd.addmm_(d.mT, d, alpha=n**2)
         self.moments.add_(torch.stack([d, d**2, d**3, d**4]).sum(1))
 
+    def count_in(self, unit: Array) -> None:
+        """From now on rows count in 2^unit (R,), see `HsicSums`; rare, so the host does it."""
+        change, self.unit = unit - self.unit, unit
+        for name in ARRAYS if change.any() else ():
+            array: Tensor = getattr(self, name)
+            array.copy_(torch.from_numpy(in_unit(name, array.cpu().numpy(), change)))
+
     def copy(self) -> Sums:
         """The same sums in memory of their own."""
         made = copy.copy(self)
@@ -46,7 +55,7 @@ class Sums:
     def on_host(self) -> HsicSums:
         """A copy in numpy."""
         arrays = {name: getattr(self, name).cpu().numpy().copy() for name in ARRAYS}
-        return HsicSums(self.weight, self.blocks, **arrays)
+        return HsicSums(self.weight, self.blocks, **arrays, unit=self.unit)
 
 
 class HsicAccumulator:
@@ -71,7 +80,9 @@ class HsicAccumulator:
             device: of the sums.
         """
         self._device = accelerator.sums_device(device)
+        self._group = np.array(groups, dtype=np.int64)
         self._groups = torch.tensor(groups, dtype=torch.long, device=self._device)
+        self._known: object = None  # the rows' units and energies that sums are made for
         self.rows = Sums(len(groups), self._device)
         self.pooled: Sums | None = None
         owner = torch.tensor(owners, dtype=torch.long, device=self._device)
@@ -92,11 +103,12 @@ class HsicAccumulator:
         rows, pooled = self.rows, self.pooled
         try:
             while True:
+                self._count_in(stack, rows, pooled)
                 self.rows, self.pooled = rows.copy(), pooled and pooled.copy()
                 self._add(stack)
                 if not stack.suspects:
                     return
-                again(set(stack.suspects))  # centred from now on, and never suspects again
+                again(set(stack.suspects))  # each is suspect once a batch at most
         except BaseException:
             self.rows, self.pooled = rows, pooled
             raise
@@ -107,11 +119,33 @@ class HsicAccumulator:
             d = h.diagonal(dim1=-2, dim2=-1)
             self.rows.add(h, d, n)
             if self.pooled is not None:
-                self.pooled.add(*self._pool(h, d, stack.sizes().to(self._device)), n)
+                self.pooled.add(*self._pool(h, d, self._weights), n)
 
-    def _pool(self, h: Tensor, d: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-        total = torch.zeros_like(self._size).index_add_(0, self._groups, size.log())
-        unit = (total / self._size)[self._groups].exp() / size
+    def _count_in(self, stack: GramStack, rows: Sums, pooled: Sums | None) -> None:
+        """Have the sums count in the units that the stack's rows have now."""
+        stack.read_looks()
+        known = stack.units(), stack.energies()
+        if known == self._known:
+            return
+        self._known = known
+        unit, energy = (np.array(numbers, dtype=np.float64) for numbers in known)
+        rows.count_in(unit)
+        if pooled is None:
+            return
+        mean = np.zeros(len(self._size))
+        np.add.at(mean, self._group, energy)
+        # What brings a particle's Gram, as it stands, to its layer's mean energy.
+        mean /= np.maximum(self._size.cpu().numpy(), 1)
+        weight = mean[self._group] - energy + unit
+        layers = np.full_like(mean, -np.inf)
+        far = np.flatnonzero(unit)
+        np.maximum.at(layers, self._group[far], np.round(weight[far]))
+        layers[np.isinf(layers)] = 0.0
+        pooled.count_in(layers)
+        weights = np.exp2(weight - layers[self._group])
+        self._weights = torch.from_numpy(weights).to(self._device)
+
+    def _pool(self, h: Tensor, d: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
         own = d.new_zeros(len(d), len(self._size))
         own.index_add_(1, self._groups, d * unit.square())
         return self._by_group(h * torch.outer(unit, unit) * self._counts) / self._pairs, (

@@ -69,11 +69,12 @@ def _double(x: Tensor) -> Tensor:
 
 
 def _rho(product: Tensor, removed: Tensor) -> Tensor:
-    """|K| / |U(K)|, or |K| / |HKH|, of every row (R,).
+    """|K| / |U(K)|, or |K| / |HKH|, of every row (R,); 0 where K is, NaN where it is not finite.
 
     Args:
         product: inner products of centred Grams (blocks, R, R).
         removed: |K|^2 less its centred part, summed over the blocks, (R,).
     """
     left = product.diagonal(dim1=-2, dim2=-1).sum(0).clamp(min=0)
-    return (1 + removed / left).sqrt()
+    rho = (1 + removed / left).sqrt() + (left - left)
+    return torch.where((left == 0) & (removed == 0), 0.0, rho)

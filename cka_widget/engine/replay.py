@@ -14,7 +14,7 @@ from cka_widget.engine.batches import each, map_tensors, tensors
 from cka_widget.engine.layout import alike, layout
 from cka_widget.engine.placement import Placement
 from cka_widget.engine.recordable import searching
-from cka_widget.engine.stack import Filling, GramStack
+from cka_widget.engine.stack import GramStack
 
 # Of a row's largest number: how far a replay may be from a run.
 _TOLERANCE = 1e-3
@@ -31,7 +31,7 @@ class _Recording(NamedTuple):
 
     play: Callable[[], None]
     inputs: Batches
-    filling: Filling
+    filling: tuple[bool, ...]
 
 
 class Replay:
@@ -151,7 +151,7 @@ class Replay:
         self._stack.begin_again()
         run(batches)
         largest = grams.abs().amax(1, keepdim=True).clamp(min=torch.finfo(grams.dtype).tiny)
-        self._checked = self._stack.filling().filled == recording.filling.filled and torch.allclose(
+        self._checked = self._stack.filling() == recording.filling and torch.allclose(
             replayed / largest, grams / largest, rtol=0.0, atol=_TOLERANCE, equal_nan=True
         )
         if not self._checked:

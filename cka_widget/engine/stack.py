@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,17 +19,12 @@ from cka_widget.engine.pairs import biased_hsics, unbiased_hsics
 _PAIRS_TOGETHER = 1 << 19
 
 
-class Filling(NamedTuple):
-    """Which rows a batch filled, and the sizes of Grams that nobody has read yet."""
-
-    filled: tuple[bool, ...]
-    unsized: dict[int, Tensor]
-
-
 class GramStack:
     """Slots for R rows; `put` fills one, `products` multiplies all pairs.
 
     One buffer serves all batches: memory R x blocks x m^2 numbers, whatever the features' size.
+    Its Grams are multiples of K by powers of two, see `units`: the first batch in which a row's
+    samples differ fixes which, and one whose features are too large for it fixes it anew.
     """
 
     def __init__(
@@ -59,8 +53,9 @@ class GramStack:
         self._buffer = torch.empty(0, 0, dtype=dtype, device=device)
         self._slots: dict[int, Slots] = {}
         self.suspects: set[int] = set()
-        self._unsized: dict[int, Tensor] = {}  # row -> its Gram's size, not read yet
-        self._factors: tuple[Tensor, Tensor] | None = None
+        self._looks: dict[int, Tensor] = {}  # what a row's look showed, not read yet
+        self._looked: set[int] = set()  # rows that were looked at in this batch
+        self._asleep: set[int] = set()  # rows that nobody looks at and that were zero so far
         self._centre_above = CENTRE_FEATURES_ABOVE[precision]
 
     def begin(self, n: int) -> int:
@@ -70,6 +65,8 @@ class GramStack:
             self.segments = split(n, self.hsic_batch_size, self.kernel.min_samples)
             self._reserve()
         self._filled = [False] * len(self.rows)
+        self._looked.clear()
+        self._looks.clear()
         # The models keep the user's setting of torch's; it may have changed since the last batch.
         self._chosen = accelerator.matmul(self.device, self.precision)
         return sum(s.blocks for s in self.segments)
@@ -77,13 +74,12 @@ class GramStack:
     def begin_again(self) -> None:
         """Nothing of the batch that was begun counts."""
         self._filled = [False] * len(self.rows)
-        self._unsized = {}
+        self._looks.clear()
 
     def add_row(self) -> int:
         """A new row; its number."""
         self.rows.append(Care(centre_gram=self._queued, centre_features=self.precision == "medium"))
         self._filled.append(False)
-        self._factors = None
         self._reserve()
         return len(self.rows) - 1
 
@@ -95,13 +91,11 @@ class GramStack:
         state, slots = self.rows[row], self._slots_of(row)
         x = x.to(self.device)  # a model may be spread over several devices
         # A hook runs under the autocast of the model's forward pass.
-        with accelerator.uncast(self.device):
-            with self._chosen:
-                rho = self._form(state, x, slots)
-            if self.kernel.name == "rbf":
-                self._to_rbf(state, slots)
-            if not state.seen:
-                self._first(row, slots, rho)
+        with accelerator.uncast(self.device), self._chosen:
+            if state.look:
+                self._look(row, x, slots)
+            else:
+                self._form(state, x, slots)
 
     def put_all(self, rows: list[int], features: Sequence[Tensor] | Tensor) -> None:
         """`put` for the rows of several particles; as one product where features are (P, n, d).
@@ -114,7 +108,8 @@ class GramStack:
             not isinstance(features, Tensor)
             or len(self.segments) != 1
             or self.kernel.name == "rbf"
-            or {(s.seen, s.alpha) for s in states} != {(True, states[0].alpha)}
+            or {(s.look, s.shift, s.boost) for s in states}
+            != {(False, states[0].shift, states[0].boost)}
             or rows != list(range(rows[0], rows[0] + len(rows)))
         ):
             for row, x in zip(rows, features, strict=True):
@@ -129,30 +124,114 @@ class GramStack:
         with accelerator.uncast(self.device), self._chosen:
             self._form(states[0], x, [(slice(None), out)], len(rows))
 
-    def _decides(self, state: Care) -> bool:
-        """May the row's Gram be looked at now?"""
-        return not (state.seen or (self._queued and state.tried))
+    def _form(self, state: Care, x: Tensor, slots: Slots, rows: int = 1) -> None:
+        """Write the Grams of rows that are known."""
+        if self._plain(state, x):
+            self._plain_gram(x, slots, state.shift, state.alpha)
+        else:
+            self._centred_gram(x, slots, state.shift, state.alpha, rows)
+        if self.kernel.name == "rbf":
+            sigma = state.sigma and math.ldexp(state.sigma, state.shift)
+            for _, out in slots:
+                gram.squared_distances_(out)
+                if sigma is None:  # no two samples differ yet: all ones, centred
+                    out.zero_()
+                else:
+                    gram.rbf_(out, sigma)
 
-    def _form(self, state: Care, x: Tensor, slots: Slots, rows: int = 1) -> float | None:
-        """Write the Grams; their rho, where it was looked at."""
-        if not (state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64):
-            x = x if x.dtype is self.dtype else x.to(self.dtype)
-            gram.linear_gram_(slots, x, state.alpha)
-            if not self._decides(state):
-                return None
-            rho = gram.cancellation(slots)
-            if not rho > self._centre_above:
-                return rho
-            state.centre_features = True
+    def _plain(self, state: Care, x: Tensor) -> bool:
+        """Are features multiplied without centring them?"""
+        return not (state.centre_features or self.kernel.name == "rbf" or x.dtype is torch.float64)
+
+    def _plain_gram(self, x: Tensor, slots: Slots, shift: int = 0, alpha: float = 1.0) -> None:
+        x = gram.scaled(x, shift)
+        gram.linear_gram_(slots, x if x.dtype is self.dtype else x.to(self.dtype), alpha)
+
+    def _centred_gram(
+        self, x: Tensor, slots: Slots, shift: int = 0, alpha: float = 1.0, rows: int = 1
+    ) -> None:
         rounded = self.precision == "medium"
-        gram.centred_gram_(slots, x, state.alpha, rounded=rounded, rows=rows)
-        return None
+        gram.centred_gram_(slots, x, alpha, shift=shift, rounded=rounded, rows=rows)
+
+    def _look(self, row: int, x: Tensor, slots: Slots) -> None:
+        """Form the Gram of a row of which nothing is known, and find out how it is to be formed.
+
+        Where reading a number waits for all queued work, nothing is read before `read_looks`.
+        """
+        state, rbf = self.rows[row], self.kernel.name == "rbf"
+        self._looked.add(row)
+        shift = gram.shift_of(x)
+        x = gram.scaled(x, shift if self._queued else int(shift))
+        rho = formed = shift.new_tensor(math.nan, dtype=torch.float32)
+        if self._plain(state, x):
+            self._plain_gram(x, slots)
+            rho = gram.cancellation(slots)
+            if self._queued:
+                self._centre_where(rho > self._centre_above, x, slots)
+            else:
+                state.centre_features = bool(rho > self._centre_above)
+        if not self._plain(state, x):
+            self._centred_gram(x, slots)
+        size = self._to_first_rbf(state, shift, slots) if rbf else gram.magnitude(slots)
+        boost = torch.zeros_like(size) if rbf else gram.boost_of(size)
+        for _, out in slots:
+            out.mul_(boost.exp2())
+        if not self._queued:  # an accelerator centres all
+            formed = gram.cancellation(slots)
+        found = (shift, boost, rho, formed, size)
+        self._looks[row] = torch.stack([n.to(self._sums_device, torch.float64) for n in found])
+        if not self._queued:
+            self.read_looks()
+
+    def _centre_where(self, needed: Tensor, x: Tensor, slots: Slots) -> None:
+        plain = [out.clone() for _, out in slots]
+        self._centred_gram(x, slots)
+        for (_, out), kept in zip(slots, plain, strict=True):
+            out.copy_(torch.where(needed.to(out.device), out, kept))
+
+    def _to_first_rbf(self, state: Care, shift: Tensor, slots: Slots) -> Tensor:
+        """Make kernels of Grams of features times 2^shift; sigma of those, 0 if all are equal."""
+        for _, out in slots:
+            gram.squared_distances_(out)
+        squared = slots[0][1]
+        # Where most samples coincide the median is 0: the root mean square serves then.
+        median = gram.median_distance(squared)
+        sigma = self.kernel.bandwidth * torch.where(median > 0, median, squared.mean().sqrt())
+        if state.sigma is not None:
+            mantissa, exponent = math.frexp(state.sigma)
+            sigma = mantissa * (shift + exponent).to(squared.dtype).exp2()
+        for _, out in slots:
+            gram.rbf_(out, sigma)
+            out.mul_(sigma != 0)
+        return sigma
+
+    def read_looks(self) -> None:
+        """Fix how rows' Grams are formed by what was seen of them, read in one transfer."""
+        looks, self._looks = self._looks, {}
+        if not looks:
+            return
+        rbf = self.kernel.name == "rbf"
+        for row, found in zip(looks, torch.stack(list(looks.values())).tolist(), strict=True):
+            state, (shift, boost, rho, formed, size) = self.rows[row], found
+            state.centre_features |= rho > self._centre_above
+            state.centre_gram |= formed > CENTRE_GRAM_ABOVE
+            state.broken = not math.isfinite(size)
+            state.look = size == 0 and (rbf or not self._queued)
+            if size == 0 and not state.look:
+                self._asleep.add(row)
+            if state.broken or not size:
+                continue
+            self._asleep.discard(row)
+            state.shift, state.boost = int(shift), int(boost)
+            if rbf:
+                state.sigma = state.sigma or math.ldexp(size, -state.shift)
+            if state.energy is None:
+                state.energy = 0.0 if rbf else math.log2(size) - 2 * state.shift
 
     def copy(self, row: int, source: int) -> None:
         """The row's output is the source row's: share the Gram and its scale."""
         self._filled[row] = True
-        if self.rows[row] is not self.rows[source]:
-            self.rows[row], self._factors = self.rows[source], None
+        self.rows[row] = self.rows[source]
         self._buffer[row].copy_(self._buffer[source])
 
     def grams(self) -> Tensor:
@@ -161,22 +240,19 @@ class GramStack:
 
     def settled(self) -> bool:
         """Will the next batch be formed without a look at its numbers?"""
-        rbf = self.kernel.name == "rbf"
-        return bool(self.rows) and not any(
-            self._decides(state) or (rbf and state.sigma is None) for state in self.rows
-        )
+        return bool(self.rows) and not any(state.look for state in self.rows)
 
     def formation(self) -> object:
         """Equal where the operations of one filling would do for another."""
         return self._n, self._buffer.data_ptr(), [state.formation() for state in self.rows]
 
-    def filling(self) -> Filling:
-        """What `put` noted since `begin`."""
-        return Filling(tuple(self._filled), dict(self._unsized))
+    def filling(self) -> tuple[bool, ...]:
+        """Which rows were filled since `begin`."""
+        return tuple(self._filled)
 
-    def fill_as(self, filling: Filling) -> None:
+    def fill_as(self, filling: tuple[bool, ...]) -> None:
         """The slots were filled as then, by the same operations."""
-        self._filled, self._unsized = list(filling.filled), dict(filling.unsized)
+        self._filled = list(filling)
 
     def missing(self) -> list[int]:
         """Rows that got nothing since `begin`."""
@@ -185,11 +261,13 @@ class GramStack:
     def products(self) -> Iterator[tuple[Tensor, int]]:
         """HSIC of all pairs of rows, a few blocks at a time: (blocks, R, R) float64, block size.
 
-        Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Rows that were not
-        filled since `begin` are NaN. When all are drawn, `suspects` are the rows whose features'
-        mean has grown so large since their first batch that their float32 Grams lost their
-        digits: `put` them once more, they will be centred, and draw the products again.
+        Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Both are in the rows'
+        `units`. Rows that were not filled since `begin` are NaN. When all are drawn, `suspects`
+        are the rows whose features have grown since their first batch: their mean, so that
+        float32 Grams lost their digits, or themselves, so that they left float32's range. `put`
+        them once more and draw the products again.
         """
+        self.read_looks()
         for row in self.missing():
             self._buffer[row].fill_(math.nan)
         uncentred = [not row.centre_features for row in self.rows]
@@ -205,27 +283,23 @@ class GramStack:
                 elif self._note(rho.tolist(), uncentred):
                     product, _ = self._multiply(s, first, last)
                 yield product, s.size
-        if worst is not None and (self._unsized or any(uncentred)):
-            self._settle(worst, uncentred)
-
-    def _settle(self, rho: Tensor, uncentred: list[bool]) -> None:
-        """Read what a batch decides on an accelerator, all in one transfer."""
-        waiting, self._unsized = self._unsized, {}
-        numbers = torch.cat([rho, *(size.to(rho)[None] for size in waiting.values())]).tolist()
-        self._note(numbers[: len(rho)], uncentred)
-        for row, size in zip(waiting, numbers[len(rho) :], strict=True):
-            if size:
-                self.rows[row].set_size(size)
-                self._factors = None
-                self._buffer[row].mul_(size * self.rows[row].alpha)
+        # Where all features are centred nothing is read, so that the host may run ahead; they may
+        # grow by 1e8 then.
+        if worst is not None and (self._asleep or any(uncentred)):
+            self._note(worst.tolist(), uncentred)
 
     def _note(self, rho: list[float], uncentred: list[bool]) -> bool:
         """Remember which rows need more care; was one not centred that should have been?"""
         found = False
         for row, r in enumerate(rho):
-            if not r > CENTRE_GRAM_ABOVE:
+            if r <= CENTRE_GRAM_ABOVE and not (r and row in self._asleep):
                 continue
             state = self.rows[row]
+            if row in self._asleep or math.isnan(r):
+                if self._filled[row] and not state.broken and row not in self._looked:
+                    state.look = True
+                    self.suspects.add(row)
+                continue
             found |= not state.centre_gram
             state.centre_gram = True
             if r > self._centre_above and uncentred[row]:
@@ -234,75 +308,23 @@ class GramStack:
                     self.suspects.add(row)
         return found
 
-    def sizes(self) -> Tensor:
-        """Mean energy of a sample of every row in its first batch, float64 (R,)."""
-        return self._constants()[1]
+    def units(self) -> list[int]:
+        """K of every row is what stands here times 2^unit."""
+        return [row.unit for row in self.rows]
 
-    def _constants(self) -> tuple[Tensor, Tensor]:
-        """What undoes the scales (R, R), and the sizes (R,)."""
-        if self._factors is None:
-            numbers = [(1 / row.alpha, row.size or 1.0) for row in self.rows]
-            table = torch.tensor(numbers, dtype=torch.float64).to(self._sums_device)
-            self._factors = torch.outer(table[:, 0], table[:, 0]), table[:, 1]
-        return self._factors
-
-    def _scales(self) -> Tensor:
-        """What undoes the rows' scales in products of all pairs, (R, R)."""
-        scale, _ = self._constants()
-        if self._unsized:
-            late = scale.new_ones(len(scale))
-            for row, size in self._unsized.items():
-                late[row] = torch.where(size > 0, size, 1.0)
-            scale = scale * torch.outer(late, late)
-        return scale
+    def energies(self) -> list[float]:
+        """log2 of every row's mean energy of a sample in its first batch; 0 before it came."""
+        return [row.energy or 0.0 for row in self.rows]
 
     def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor]:
         """HSICs of some blocks of a segment, and every row's rho (R,)."""
         m = s.size
         start, end = s.offset + first * m * m, s.offset + last * m * m
         grams = self.grams()[:, start:end].view(-1, last - first, m, m)
-        scale = self._scales()
         if self.kernel.unbiased:
             centred = [row for row, state in enumerate(self.rows) if state.centre_gram]
-            product, rho = unbiased_hsics(grams, centred)
-        else:
-            product, rho = biased_hsics(grams)
-        return product * scale, rho
-
-    def _first(self, row: int, slots: Slots, rho: float | None) -> None:
-        """Fix the row's scale and care by its first batch that is not all zero."""
-        state = self.rows[row]
-        if not self._decides(state):
-            size = self._unsized[row] = gram.magnitude(slots)
-            for _, out in slots:
-                out.div_(torch.where(size > 0, size, 1.0))
-            return
-        state.tried = True
-        if not self._queued:
-            rho = gram.cancellation(slots) if rho is None else rho
-            state.centre_gram = rho > CENTRE_GRAM_ABOVE
-        if state.size is not None:  # the RBF kernel's
-            state.seen, self._factors = True, None
-            return
-        state.set_size(float(gram.magnitude(slots)))
-        self._factors = None
-        for _, out in slots:
-            out.mul_(state.alpha)
-
-    def _to_rbf(self, state: Care, slots: Slots) -> None:
-        for _, out in slots:
-            gram.squared_distances_(out)
-        if state.sigma is None:
-            squared = slots[0][1]
-            # Where most samples coincide the median is 0: the root mean square serves then.
-            typical = float(gram.median_distance(squared)) or float(squared.mean().sqrt())
-            state.sigma = self.kernel.bandwidth * typical or None
-            state.size = 1.0
-        for _, out in slots:
-            if state.sigma is None:  # no two samples differ yet: all ones, centred
-                out.zero_()
-            else:
-                gram.rbf_(out, state.sigma)
+            return unbiased_hsics(grams, centred)
+        return biased_hsics(grams)
 
     def _slots_of(self, row: int) -> Slots:
         found = self._slots.get(row)

@@ -53,7 +53,7 @@ def save(result: CKAResult, path: str | PathLike[str]) -> None:
     arrays = {
         prefix + name: np.ascontiguousarray(getattr(sums, name))
         for prefix, sums in parts.items()
-        for name in ARRAYS
+        for name in (*ARRAYS, "unit")
     }
     text = {
         "version": VERSION,
@@ -211,7 +211,11 @@ def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) 
     found = {name: arrays[prefix + name] for name in ARRAYS if name != "moments"}
     # Files of format 1 have none: what they hold is shown without confidence intervals.
     found["moments"] = arrays.get(prefix + "moments", empty("moments", size))
+    # Of formats 1 and 2 all are 2^0.
+    found["unit"] = arrays.get(prefix + "unit", np.zeros(size))
     wanted = {name: empty(name, size) for name in found}
     if any((a.shape, a.dtype) != (wanted[k].shape, wanted[k].dtype) for k, a in found.items()):
         raise ValueError("its arrays do not fit its layers")
+    if not (np.abs(found["unit"]) < 1e6).all():
+        raise ValueError("its units are no numbers")
     return HsicSums(text["weight"], text["blocks"], **found)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ class HsicSums:
         hd: sum n_b^2 h_b,ij d_b,i.
         dd: sum n_b^2 d_b,i d_b,j.
         moments: sum d_b^k for k = 1, 2, 3, 4, (4, R).
+        unit: whole numbers: row i's Gram counts in 2^unit_i here, so h_ij in 2^(unit_i + unit_j).
+            Fourth powers of HSICs would leave float64 else, where features are 1e-20 or 1e20.
     """
 
     weight: float
@@ -36,6 +39,7 @@ class HsicSums:
     hd: Array
     dd: Array
     moments: Array
+    unit: Array
 
     def cka(self) -> Array:
         """h_ij / sqrt(d_i d_j), ratio of means (Nguyen et al. 2021, eq. 3), (R, R).
@@ -81,15 +85,30 @@ class HsicSums:
                 found[name] = np.where(blank[:, None] | blank, np.nan, a[np.ix_(rows, rows)])
             else:
                 found[name] = np.where(blank, np.nan, a[..., rows])
-        return HsicSums(self.weight, self.blocks, **found)
+        return HsicSums(self.weight, self.blocks, **found, unit=np.where(blank, 0, self.unit[rows]))
 
     def merge(self, other: HsicSums) -> HsicSums:
         """The same rows over more data: sums add up."""
         if not self.blocks or not other.blocks:
             return self if self.blocks else other
-        return HsicSums(
-            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        # A row that was all zero so far has no unit of its own.
+        unit = np.maximum(*(np.where(s.d == 0, -np.inf, s.unit) for s in (self, other)))
+        unit = np.where(np.isfinite(unit), unit, self.unit)
+        one, two = self.in_unit(unit), other.in_unit(unit)
+        return replace(
+            one,
+            weight=one.weight + two.weight,
+            blocks=one.blocks + two.blocks,
+            **{name: getattr(one, name) + getattr(two, name) for name in ARRAYS},
         )
+
+    def in_unit(self, unit: Array) -> HsicSums:
+        """The same sums in other units (R,)."""
+        change = unit - self.unit
+        if not change.any():
+            return self
+        arrays: dict[str, Any] = {k: in_unit(k, getattr(self, k), change) for k in ARRAYS}
+        return replace(self, **arrays, unit=unit)
 
     def _self_hsic(self) -> Array:
         d = self._mean(self.d)
@@ -99,11 +118,27 @@ class HsicSums:
         return total / (self.weight or np.nan)
 
 
+def in_unit(name: str, sums: Array, change: Array) -> Array:
+    """An array of `HsicSums` once every row's unit has grown by 2^change (R,)."""
+    rows, powers = change[:, None], np.arange(1, 5)[:, None]
+    exponent = {
+        "h": rows + change,
+        "d": 2 * change,
+        "hh": 2 * (rows + change),
+        "hd": 3 * rows + change,
+        "dd": 2 * (rows + change),
+        "moments": 2 * powers * change,
+    }[name]
+    with np.errstate(over="ignore", under="ignore"):
+        scaled: Array = np.ldexp(sums, -exponent.astype(np.int64))
+    return scaled
+
+
 SQUARE = ("h", "hh", "hd", "dd")
 ARRAYS = (*SQUARE, "d", "moments")
 
 
 def empty(name: str, rows: int) -> Array:
     """An array of `HsicSums` of so many rows, nothing known."""
-    shape = {"d": (rows,), "moments": (4, rows)}.get(name, (rows, rows))
+    shape = {"d": (rows,), "unit": (rows,), "moments": (4, rows)}.get(name, (rows, rows))
     return np.full(shape, np.nan)
