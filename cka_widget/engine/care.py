@@ -16,6 +16,14 @@ CENTRE_FEATURES_ABOVE = {"highest": 1000.0, "high": 16.0, "medium": 0.0}
 # Above so many times that, a Gram of features that were not is formed anew.
 FORM_AGAIN = 5.0
 
+# Reasons that a row has no score.
+HARDLY_VARIES = "its output varies by less than the rounding of its numbers"
+VARIES_BY_BATCH = "the same output for all samples of a batch"
+OUTGREW = (
+    "its output holds NaN or infinite values, or grew to more than 1e8 times its size in the first "
+    'batch, which precision="medium" does not follow on this device'
+)
+
 
 @dataclass
 class Care:
@@ -30,6 +38,8 @@ class Care:
         centre_gram: the Gram is U-centred before products.
         centre_features: the features are centred before the Gram.
         broken: features were NaN or infinite.
+        constant: sum of the features of a sample, in a batch whose samples did not differ.
+        why: why its Grams are zero although its output is not always the same, or None.
     """
 
     look: bool = True
@@ -40,6 +50,8 @@ class Care:
     centre_gram: bool = False
     centre_features: bool = False
     broken: bool = False
+    constant: float | None = None
+    why: str | None = None
 
     @property
     def alpha(self) -> float:

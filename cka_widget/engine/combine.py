@@ -41,12 +41,13 @@ def merge(first: CKAResult, second: CKAResult) -> CKAResult:
         )
     seconds = [r.provenance.get("seconds", 0.0) for r in (first, second)]
     seeds = [seed for r in (first, second) for seed in r.provenance.get("seeds") or ()]
-    reasons = zip(first.row_reasons, second.row_reasons, strict=True)
+    sums = first.sums.merge(second.sums)
+    reasons = zip(first.row_reasons, second.row_reasons, sums.d > 0, strict=True)
     return replace(
         first,
-        sums=first.sums.merge(second.sums),
+        sums=sums,
         pooled=first.pooled.merge(second.pooled) if first.pooled and second.pooled else None,
-        row_reasons=tuple(a or b for a, b in reasons),
+        row_reasons=tuple(None if defined else a or b for a, b, defined in reasons),
         samples=first.samples + second.samples,
         batches=first.batches + second.batches,
         warnings=tuple(dict.fromkeys(warnings)),

@@ -140,6 +140,12 @@ def scaled(x: Tensor, shift: int | Tensor) -> Tensor:
     return x * math.ldexp(1.0, shift) if shift else x
 
 
+def all_equal(slots: Slots, x: Tensor) -> Tensor:
+    """Are the samples of every block equal, to the last bit?"""
+    parts = [_in_blocks(x, samples, out) for samples, out in slots]
+    return torch.stack([(part == part[:, :1]).all() for part in parts]).all()
+
+
 def magnitude(slots: Slots) -> Tensor:
     """Mean of the diagonals."""
     diagonals = [out.diagonal(dim1=-2, dim2=-1) for _, out in slots]

@@ -441,12 +441,16 @@ class Session:
         if self._table is None or self._sums is None:
             raise CompareError("the loader gave no batches")
         order = np.array(self._table.order, dtype=np.int64)
-        pooled = self._sums.pooled
+        sums, pooled = self._sums.rows.on_host().take(order), self._sums.pooled
+        reasons = zip(self._table.reasons(), self._table.order, sums.d.tolist(), strict=True)
         return CKAResult(
             rows=self._table.models,
-            sums=self._sums.rows.on_host().take(order),
+            sums=sums,
             pooled=None if pooled is None else pooled.on_host(),
-            row_reasons=self._table.reasons(),
+            row_reasons=tuple(
+                why or (self._stack.why(row, own) if row >= 0 else None)
+                for why, row, own in reasons
+            ),
             samples=self.samples,
             batches=self.batches,
             warnings=tuple(self._warnings()),

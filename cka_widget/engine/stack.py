@@ -10,7 +10,15 @@ from torch import Tensor
 
 from cka_widget.engine import accelerator, gram
 from cka_widget.engine.blocks import Segment, split
-from cka_widget.engine.care import CENTRE_FEATURES_ABOVE, CENTRE_GRAM_ABOVE, FORM_AGAIN, Care
+from cka_widget.engine.care import (
+    CENTRE_FEATURES_ABOVE,
+    CENTRE_GRAM_ABOVE,
+    FORM_AGAIN,
+    HARDLY_VARIES,
+    OUTGREW,
+    VARIES_BY_BATCH,
+    Care,
+)
 from cka_widget.engine.gram import Slots
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.pairs import biased_hsics, unbiased_hsics
@@ -182,12 +190,23 @@ class GramStack:
         self._looks[row] = torch.stack([n.to(self._sums_device, torch.float64) for n in found])
         if not self._queued:
             self.read_looks()
+            if not size:
+                self._look_at_zeros(state, x, slots)
 
     def _centre_where(self, needed: Tensor, x: Tensor, slots: Slots) -> None:
         plain = [out.clone() for _, out in slots]
         self._centred_gram(x, slots)
         for (_, out), kept in zip(slots, plain, strict=True):
             out.copy_(torch.where(needed.to(out.device), out, kept))
+
+    def _look_at_zeros(self, state: Care, x: Tensor, slots: Slots) -> None:
+        """Find out what a Gram of zeros comes from."""
+        first = float(x[0].sum())
+        if not (x == x[:1]).all():
+            state.why = VARIES_BY_BATCH if gram.all_equal(slots, x) else HARDLY_VARIES
+        elif state.constant not in (None, first):
+            state.why = VARIES_BY_BATCH
+        state.constant = first
 
     def _to_first_rbf(self, state: Care, shift: Tensor, slots: Slots) -> Tensor:
         """Make kernels of Grams of features times 2^shift; sigma of those, 0 if all are equal."""
@@ -227,6 +246,13 @@ class GramStack:
                 state.sigma = state.sigma or math.ldexp(size, -state.shift)
             if state.energy is None:
                 state.energy = 0.0 if rbf else math.log2(size) - 2 * state.shift
+
+    def why(self, row: int, own: float) -> str | None:
+        """Why a row has no score, where its self-HSIC, summed over all batches, does not say it."""
+        state = self.rows[row]
+        if math.isnan(own) and self._queued and not state.broken:
+            return OUTGREW if all(r.centre_features for r in self.rows) else None
+        return state.why if own == 0 else None
 
     def copy(self, row: int, source: int) -> None:
         """The row's output is the source row's: share the Gram and its scale."""

@@ -20,7 +20,7 @@ from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
 from cka_widget.engine.sums import ARRAYS, HsicSums, empty
 
-# Format 3 has a checksum and the ids of its runs; 2 brought `moments`.
+# Format 3 has a checksum, the ids of its runs and units; 2 brought `moments`.
 VERSION = 3
 _KEY, _CHECKSUM = "cka_widget", "sha256"
 # Above any count or sum of a run, and far within float64.
@@ -211,7 +211,7 @@ def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) 
     found = {name: arrays[prefix + name] for name in ARRAYS if name != "moments"}
     # Files of format 1 have none: what they hold is shown without confidence intervals.
     found["moments"] = arrays.get(prefix + "moments", empty("moments", size))
-    # Of formats 1 and 2 all are 2^0.
+    # Those of formats 1 and 2 count in 2^0.
     found["unit"] = arrays.get(prefix + "unit", np.zeros(size))
     wanted = {name: empty(name, size) for name in found}
     if any((a.shape, a.dtype) != (wanted[k].shape, wanted[k].dtype) for k, a in found.items()):
