@@ -7,7 +7,7 @@ of that if the symmetric half alone is formed, whatever the network did to compu
 
 - forward, Grams: billions of operations a batch, and how many a second: the forward passes in
   their own run, the Grams of the same shapes one after the other with nothing in between, by the
-  quickest way that `cka_widget.engine.symmetric` knows.
+  way that `cka_widget.engine.symmetric` takes.
 - Grams alone: 1 + (time of those Grams) / (time of the forward passes).
 - half: the same if BLAS formed just the symmetric half, as fast as the convolutions run.
 - in the run: the whole ratio, and what of it the Grams and all else stand for.
@@ -32,7 +32,7 @@ from workloads import WORKLOADS, Workload, build
 
 from cka_widget.engine import gram
 from cka_widget.engine.blocks import split
-from cka_widget.engine.symmetric import ways
+from cka_widget.engine.symmetric import way
 
 HEAD = ["", "forward", "Grams", "Grams alone", "half", "in the run", "its Grams", "all else"]
 
@@ -128,13 +128,13 @@ def row_sizes(workload: Workload, batch: Tensor) -> list[int]:
 def _gram_seconds(blocks: int, m: int, d: int) -> float:
     x, out = torch.randn(blocks, m, d), torch.empty(blocks, m, m)
 
-    def once(way: Callable[..., None]) -> float:
+    def once() -> float:
         x.add_(0.0)  # as fresh in the caches as after the layer that wrote it
         start = time.perf_counter()
-        way(out, x)
+        way(out, x)(out, x)
         return time.perf_counter() - start
 
-    return min(statistics.median(once(way) for _ in range(5)) for way in ways(blocks, m))
+    return statistics.median(once() for _ in range(5))
 
 
 def _median(act: Callable[[], object], times: int = 5) -> float:

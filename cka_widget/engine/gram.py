@@ -27,7 +27,7 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
     """
     for samples, out in slots:
         part = _in_blocks(x, samples, out)
-        symmetric.quickest_way(out, part)(out, part)
+        symmetric.way(out, part)(out, part)
         if alpha != 1.0:
             out.mul_(alpha)
 

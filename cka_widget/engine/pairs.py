@@ -56,7 +56,7 @@ def _products(grams: Tensor) -> Tensor:
     flat = grams.flatten(2).transpose(0, 1)
     product = flat.new_empty(*flat.shape[:2], flat.shape[1])
     with accelerator.uncast(flat.device), accelerator.matmul(flat.device, "highest"):
-        symmetric.quickest_way(product, flat)(product, flat)
+        symmetric.way(product, flat)(product, flat)
     return _double(product)
 
 

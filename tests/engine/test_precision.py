@@ -180,7 +180,7 @@ def test_what_has_which_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     spy(gram, "linear_gram_", "features")
     spy(gram, "centred_gram_", "centred features")
     spy(nn.Linear, "forward", "model")
-    spy(symmetric, "quickest_way", "products")
+    spy(symmetric, "way", "products")
     models = {"a": zoo.seeded(zoo.Shifted, 100.0), "b": zoo.mlp()}
     run(models, zoo.vectors(), precision="high")
     assert seen == {
