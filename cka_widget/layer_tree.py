@@ -16,11 +16,13 @@ class LayerNode:
     Attributes:
         name: dotted name, as in `named_modules`.
         class_name: class of the module.
-        output_shape: shape of its last output without the batch dimension; None when unknown.
+        output_shape: shape of its last output without the axis of the samples; None when unknown.
         n_params: number of parameters, those of its children included.
         calls: how often it ran in one forward pass; 0 = never.
         depth: 0 for the model's own children.
         alias_of: outermost container that returns the very tensor that this module returned.
+        why_not: why its output has no row for each sample; None where it has, or where that is
+            not known.
     """
 
     name: str
@@ -30,6 +32,7 @@ class LayerNode:
     calls: int = 0
     depth: int = 0
     alias_of: str | None = None
+    why_not: str | None = None
 
     @property
     def label(self) -> str:
@@ -53,8 +56,9 @@ class LayerTree:
         nodes: one `LayerNode` a module; a module under two names has the first.
         ran: whether the model ran to its end; if not, `calls == 0` says nothing.
         error: one sentence that says why it did not run, or None.
-        distinct: number of outputs, the model's own among them, that none before it was; None
-            where the model did not run.
+        distinct: number of outputs with rows, the model's own among them, that none before them
+            was; None where the model did not run.
+        seconds: of a forward pass for each of 3 samples; None where it did not run on 3.
     """
 
     class_name: str
@@ -62,6 +66,7 @@ class LayerTree:
     ran: bool = False
     error: str | None = None
     distinct: int | None = None
+    seconds: float | None = field(default=None, compare=False)
     _by_name: dict[str, LayerNode] = field(init=False, repr=False, compare=False)
     _parents: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -83,14 +88,14 @@ class LayerTree:
         return self._by_name[name]
 
     def _usable(self, node: LayerNode) -> bool:
-        return node.calls > 0 or not self.ran
+        return self._status(node) in ("ran", "alias")
 
     def leaves(self) -> list[str]:
-        """Names of the modules without children that ran."""
+        """Names of the modules without children whose outputs have rows."""
         return [n.name for n in self.nodes if n.name not in self._parents and self._usable(n)]
 
     def blocks(self) -> list[str]:
-        """Names of the containers that ran themselves, from the outside in."""
+        """Names of the containers whose own outputs have rows, from the outside in."""
         return [n.name for n in self.nodes if n.name in self._parents and self._usable(n)]
 
     @cached_property
@@ -112,7 +117,7 @@ class LayerTree:
         return sum(node.calls * math.prod(node.output_shape or (0,)) for node in nodes)
 
     def by_class(self) -> dict[str, list[str]]:
-        """Names of the modules that ran, by class, the most frequent class first."""
+        """Names of the modules whose outputs have rows, by class, the most frequent class first."""
         groups: dict[str, list[str]] = {}
         for node in self.nodes:
             if self._usable(node):
@@ -134,13 +139,16 @@ class LayerTree:
                 "parent": index.get(_parent(node.name), -1),
                 "status": self._status(node),
                 "alias": node.alias_of or "",
+                "why": node.why_not or "",
             }
             for node in self.nodes
         ]
 
     def _status(self, node: LayerNode) -> str:
-        if not self._usable(node):
+        if self.ran and not node.calls:
             return "never ran"
+        if node.why_not:
+            return "no rows"
         return "alias" if node.alias_of else "ran"
 
     def __repr__(self) -> str:
@@ -149,7 +157,7 @@ class LayerTree:
             facts = [node.class_name, node.shape_text]
             facts.append(f"{node.n_params:,} parameters" if node.n_params else "")
             facts.append(f"{node.calls} calls" if node.calls > 1 else "")
-            facts.append("" if self._usable(node) else "never ran")
+            facts.append("" if self._usable(node) else node.why_not or "never ran")
             facts.append(f"= {node.alias_of}" if node.alias_of else "")
             lines.append(f"{'  ' * (node.depth + 1)}{node.label}: {', '.join(filter(None, facts))}")
         return "\n".join([*lines, self.error] if self.error else lines)

@@ -25,7 +25,7 @@ class Net(nn.Module):
         self.calls, self.broken_after = 0, broken_after
 
     def forward(self, x):
-        self.calls += 1
+        self.calls += len(x) > 16  # looks take fewer samples
         if self.broken_after is not None and self.calls > self.broken_after:
             raise ValueError("the sensor <unplugged>")
         return self.head(torch.tanh(self.body(x)))

@@ -108,6 +108,7 @@ def test_nodes_for_the_picker() -> None:
         "parent",
         "status",
         "alias",
+        "why",
     )
     assert tuple(nodes[0]) == keys
     for node in nodes:
@@ -141,10 +142,71 @@ def test_forward() -> None:
     assert tree["4"].output_shape == (5,)
 
 
-def test_two_samples_are_enough() -> None:
+def test_two_and_three_samples_are_enough() -> None:
     model = zoo.Counting(zoo.mlp())
-    introspect(model, VECTOR)
-    assert (model.probed, model.sizes) == ([2], [])
+    assert introspect(model, VECTOR).seconds > 0
+    assert (model.probed, model.sizes) == ([2, 3], [])
+    assert introspect(model, VECTOR[:2]).seconds is None
+    assert (model.probed, model.sizes) == ([2, 3, 2], [])
+
+
+class Mixed(nn.Module):
+    """Rows of samples, of time, of windows; a table of positions, indices and a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.windows, self.head = nn.Linear(8, 6), nn.Linear(6, 4), nn.Linear(4, 3)
+        self.positions, self.table = zoo.Returns(lambda x: x * 2), nn.Embedding(7, 6)
+        self.first, self.pick = zoo.Returns(lambda x: x.mT.mT), zoo.Returns(lambda x: x.argmax(-1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (n, 7, 8)
+        x = self.embed(x) + self.positions(self.table(torch.arange(7)))
+        x = self.first(x.movedim(0, 1)).movedim(1, 0)
+        self.pick(x)
+        x = self.windows(x.reshape(-1, 6))  # 7 rows a sample
+        return self.head(x.reshape(-1, 7, 4))
+
+
+def test_where_an_output_has_its_samples_and_why_it_has_none() -> None:
+    model = Mixed()
+    tree = tree_of(model, SEQUENCE)
+    shapes = {node.name: node.output_shape for node in tree}
+    assert shapes == {
+        "embed": (7, 6),
+        "windows": (7, 4),
+        "head": (7, 3),
+        "positions": (7, 6),
+        "table": (7, 6),
+        "first": (7, 6),
+        "pick": (7,),
+    }
+    reasons = {node.name: node.why_not for node in tree if node.why_not}
+    assert set(reasons) == {"positions", "table", "pick"}
+    assert "as large for 2 samples as for 3" in reasons["table"]
+    assert "int64" in reasons["pick"]
+    assert set(tree.leaves()) == {"embed", "windows", "head", "first"}
+    nodes = {node["name"]: node for node in tree.to_nodes()}
+    assert nodes["table"]["status"] == "no rows"
+    assert nodes["table"]["why"] == reasons["table"]
+    assert reasons["table"] in repr(tree)
+    result = compare({"m": model}, [SEQUENCE] * 2, device="cpu", progress=False)
+    assert set(result.layers("m")) == set(tree.leaves())
+    assert tree.distinct == len(tree.leaves())
+
+
+def test_a_module_with_rows_in_one_call_alone_has_rows() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.weight = nn.Tanh(), nn.Parameter(torch.randn(8, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(x @ self.act(self.weight))
+
+    tree = tree_of(Twice())
+    assert tree["act"].calls == 2
+    assert tree["act"].why_not is None
+    assert tree.distinct == 1
 
 
 def test_a_model_that_needs_more_samples_gets_them() -> None:

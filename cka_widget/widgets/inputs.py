@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from cka_widget.engine.batches import count, head, to_device
-from cka_widget.engine.calls import Forward, Forwards, forward_of, run_model
-from cka_widget.engine.modes import evaluating
+from cka_widget.engine.batches import count, head
+from cka_widget.engine.calls import Forward, Forwards, forward_of
 from cka_widget.engine.placement import pick_device
+from cka_widget.engine.probe import MORE
 from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.engine.streams import Stream
-from cka_widget.introspection import introspect
+from cka_widget.introspection import introspect, timed
 from cka_widget.layer_tree import LayerTree
 from cka_widget.widgets.plan import Costs
 
-LOOK, FEW = 16, 2
-"""Samples that are taken for a look, and for the first timed forward pass."""
+LOOK = 16
+"""Samples that are taken for a look."""
 WORTH = 0.02
 """Seconds of a forward pass from which on its time says something."""
 
@@ -123,10 +123,9 @@ def look_at(
     """One tree a model, from its first particle."""
     trees = {}
     for name, root in roots.items():
-        batch = batch_for(first, name)
         trees[name] = introspect(
             root,
-            None if batch is None else _near(batch, root),
+            batch_for(first, name),
             forward=forward_of(forward, name),
             samples=forward_of(samples, name),
         )
@@ -137,6 +136,7 @@ def look_at_costs(
     loader: Any,
     particles: Mapping[str, int],
     roots: Mapping[str, nn.Module],
+    trees: Mapping[str, LayerTree],
     first: Any,
     forward: Forwards,
     options: Mapping[str, Any],
@@ -147,9 +147,8 @@ def look_at_costs(
         samples = Stream(loader, list(roots), options.get("max_batches")).total_samples
     times = []
     for name, root in roots.items():
-        batch = batch_for(first, name)
         calls = forward_of(forward, name), forward_of(options.get("samples"), name)
-        one = None if batch is None else seconds_a_sample(root, batch, *calls)
+        one = seconds_a_sample(root, batch_for(first, name), *calls, few=trees[name].seconds)
         times.append(None if one is None else one * particles[name])
     known = [one for one in times if one is not None]
     return Costs(
@@ -163,27 +162,29 @@ def look_at_costs(
 
 
 def seconds_a_sample(
-    root: nn.Module, batch: Any, forward: Forward | None, given: CountSamples | None = None
+    root: nn.Module,
+    batch: Any,
+    forward: Forward | None,
+    given: CountSamples | None,
+    few: float | None,
 ) -> float | None:
-    """Time of one sample's forward pass on this machine, from a handful; None if it fails."""
+    """Time of one sample's forward pass on this machine; None if it is not known.
+
+    Args:
+        root: the model.
+        batch: its first one.
+        forward: how a batch becomes a call.
+        given: `samples=`.
+        few: the time in a pass on few samples, of which small models show too little.
+    """
     n = look_count(batch, root, forward, given)
-    if not n:
-        return None
-    parts = [(min(size, n), _near(head(batch, size, n), root)) for size in (FEW, LOOK, LOOK)]
+    if few is None or few * MORE > WORTH or not n:
+        return few
+    size = min(LOOK, n)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating([root]):
-            for size, part in parts:  # of small models the first passes only warm up
-                start = time.perf_counter()
-                run_model(root, part, forward)
-                if torch.cuda.is_initialized():  # kernels run on after the call
-                    torch.cuda.synchronize()
-                seconds = time.perf_counter() - start
-                one = seconds / size
-                if seconds > WORTH:
-                    break
-            return one
-    except Exception:  # introspection has told already what is wrong
-        return None
+        return timed(root, head(batch, size, n), size, forward)
+    except Exception:  # it may refuse this many
+        return few
 
 
 @cache
@@ -195,9 +196,3 @@ def operations_a_second() -> float:
         torch.mm(x, x.T)
         best = min(best, time.perf_counter() - start)
     return 2 * 128 * x.numel() / best
-
-
-def _near(batch: Any, root: nn.Module) -> Any:
-    """The batch on the model's device."""
-    weights = next(root.parameters(), None)
-    return batch if weights is None or weights.is_meta else to_device(batch, weights.device)

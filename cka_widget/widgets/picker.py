@@ -21,8 +21,9 @@ FIELDS: dict[str, Any] = {
     "parent": -1,
     "status": "ran",
     "alias": "",
+    "why": "",
 }
-STATUSES = ("ran", "never ran", "alias")
+STATUSES = ("ran", "never ran", "alias", "no rows")
 
 
 def complete(nodes: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -70,7 +70,9 @@ class Study:
             else [node.name for node in self.trees[name] if node.name in chosen[name].modules]
             for name in self.names
         }
-        self._costs = look_at_costs(self.loader, self.particles, roots, first, forward, options)
+        self._costs = look_at_costs(
+            self.loader, self.particles, roots, self.trees, first, forward, options
+        )
 
     def plan(self, layers: Mapping[str, Sequence[str]], known: Known) -> Plan:
         """What a run of these layers would cost; an earlier one of the same layers tells best."""

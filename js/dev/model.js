@@ -41,7 +41,7 @@ export function heatmap(rows, cols, more = {}) {
 export function picker(blocks, more = {}) {
   const node = (name, cls, parent, extra) => ({
     name, label: name.split(".").pop(), cls, shape: "64×256", params: 65536, calls: 1,
-    depth: name.split(".").length - 1, parent, status: "ran", alias: "", ...extra,
+    depth: name.split(".").length - 1, parent, status: "ran", alias: "", why: "", ...extra,
   });
   const nodes = [];
   for (let b = 0; b < blocks; b++) {

@@ -9,7 +9,7 @@ import type { Module } from "../src/picker/tree.ts";
 
 const module = (name: string, cls: string, parent: number, more: Partial<Module> = {}): Module => ({
   name, label: name.split(".").pop()!, cls, shape: "", params: 0, calls: 1, depth: name.split(".").length - 1, parent,
-  status: "ran", alias: "", ...more,
+  status: "ran", alias: "", why: "", ...more,
 });
 const tree = plant([
   module("conv1", "Conv2d", -1),

@@ -383,7 +383,7 @@ def test_the_goal_can_be_chosen_on_the_page_and_in_python():
 
 
 def test_a_run_that_fails_at_once_says_that_nothing_was_computed():
-    explorer = explore({"A": Net(broken_after=4), "B": Net(seed=1)})
+    explorer = explore({"A": Net(broken_after=0), "B": Net(seed=1)})
     explorer.run(block=True)
     assert explorer.state == "failed"
     assert "Nothing was computed" in explorer._views.plan.value

@@ -81,7 +81,7 @@ def test_cancel_keeps_the_partial_result_and_leaves_the_models_as_found():
 
 
 def test_a_failure_is_a_sentence_with_the_partial_heatmap_kept():
-    models = {"A": Net(), "B": Net(seed=1, broken_after=14)}
+    models = {"A": Net(), "B": Net(seed=1, broken_after=8)}
     explorer = explore(models, Slow(40))
     explorer.run()
     assert explorer.wait(30) == "failed"
@@ -95,7 +95,7 @@ def test_a_failure_is_a_sentence_with_the_partial_heatmap_kept():
 
 
 def test_a_second_run_after_a_failure_clears_the_message():
-    net = Net(seed=1, broken_after=8)
+    net = Net(seed=1, broken_after=4)
     explorer = explore({"A": Net(), "B": net})
     explorer.run()
     assert explorer.wait(30) == "failed"

@@ -1,9 +1,10 @@
-"""The first look at models: how long a sample takes."""
+"""The first look at models and data, and what is refused there."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import zoo
 from explorers import Net
 from torch import nn
 
@@ -11,28 +12,39 @@ import cka_widget as cw
 from cka_widget.widgets import inputs
 
 
-class Counts(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.sizes = []
-
-    def forward(self, x):
-        self.sizes.append(len(x))
-        assert not self.training
-        return x
-
-
-@pytest.mark.parametrize(("worth", "sizes"), [(0.0, [2]), (float("inf"), [2, 16, 16])])
-def test_only_small_models_are_timed_on_many_samples(monkeypatch, worth, sizes):
+@pytest.mark.parametrize(
+    ("worth", "sizes"), [(0.0, []), (float("inf"), [16])], ids=["slow", "quick"]
+)
+def test_an_explorer_runs_each_model_on_2_and_on_3_samples(monkeypatch, worth, sizes):
+    """And a small one on a few more, against the clock; the state of each stays."""
     monkeypatch.setattr(inputs, "WORTH", worth)
-    model = Counts().train()
-    assert inputs.seconds_a_sample(model, torch.zeros(64, 3), None) > 0
-    assert model.sizes == sizes
-    assert model.training
+    models = {name: zoo.Counting(Net()).train() for name in "AB"}
+    loader = [torch.randn(64, 6) for _ in range(2)]
+    found = {name: zoo.state_of(model) for name, model in models.items()}
+    cw.CKAExplorer(models, loader)
+    for name, model in models.items():
+        assert (model.probed, model.sizes) == ([2, 3], sizes)
+        zoo.assert_same_state(found[name], model)
+
+
+def test_a_model_that_refuses_few_samples_runs_once_on_the_whole_batch():
+    model = zoo.Counting(zoo.Returns(lambda x: x.reshape(-1, 16, 6)))
+    explorer = cw.CKAExplorer({"A": model}, [torch.randn(64, 6) for _ in range(2)])
+    assert model.sizes == [64]
+    assert set(model.probed) == {2}
+    assert explorer._study.trees["A"].ran
+
+
+@pytest.mark.parametrize("few", [0.001, None])
+def test_a_model_that_refuses_more_samples_has_the_time_of_few(few):
+    model = nn.Linear(4, 2)
+    assert inputs.seconds_a_sample(model, torch.zeros(8, 3), None, None, few) == few
 
 
 def test_a_model_that_fails_has_no_time():
-    assert inputs.seconds_a_sample(nn.Linear(4, 2), torch.zeros(8, 3), None) is None
+    explorer = cw.CKAExplorer({"A": nn.Linear(4, 2)}, [torch.zeros(8, 3)])
+    assert explorer._study.trees["A"].seconds is None
+    assert explorer._study.plan({"A": ["(output)"]}, explorer._known).costs.forward is None
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ export function amount(n: number): string {
   return String(n);
 }
 
-/** What stands at the right of a module: its shape, whose output it has, or that it never ran. */
+/** What stands at the right of a module: its shape, whose output it has, or why it has no rows. */
 export function aside(t: Tree, i: number): string {
   if (i === ROOT) {
     const total = t.tops.reduce((sum, k) => sum + t.nodes[k].params, 0);
@@ -36,7 +36,7 @@ export function aside(t: Tree, i: number): string {
   }
   const n = t.nodes[i];
   if (n.status === "alias") return `= ${n.alias}`;
-  if (n.status !== "ran") return t.children[i].length ? "" : n.status;
+  if (n.status !== "ran") return t.children[i].length && !n.why ? "" : n.status;
   return n.calls > 1 ? `${n.shape} ×${n.calls}` : n.shape;
 }
 
@@ -48,7 +48,7 @@ export function detail(t: Tree, i: number): string {
   if (n.params) parts.push(`${n.params.toLocaleString("en")} parameters`);
   if (n.calls > 1) parts.push(`called ${n.calls} times: ${n.calls} rows`);
   if (n.status === "alias") parts.push(`the same output as ${n.alias}`);
-  else if (n.status !== "ran") parts.push(n.status);
+  else if (n.status !== "ran") parts.push(n.why || n.status);
   return parts.join(" · ");
 }
 

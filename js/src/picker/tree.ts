@@ -10,6 +10,8 @@ export interface Module {
   readonly parent: number;
   readonly status: string;
   readonly alias: string;
+  /** Why its output has no row for each sample. */
+  readonly why: string;
 }
 
 /** The modules with what follows from their order. Index -1 stands for the model itself. */
