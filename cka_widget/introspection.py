@@ -22,7 +22,7 @@ from cka_widget.engine.capture import eager
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.modes import evaluating
 from cka_widget.engine.probe import MORE, Probe, probe
-from cka_widget.engine.rewind import rewound
+from cka_widget.engine.rewind import Before
 from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.layer_tree import LayerNode, LayerTree
 from cka_widget.watch import Watch
@@ -146,7 +146,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 (models use it)
         stack.enter_context(eager())
         stack.enter_context(evaluating([model]))
-        stack.enter_context(rewound(model))
+        stack.callback(Before(model).restore)
         stack.enter_context(torch.no_grad())
         yield
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { choosable, mark, ordered, put, range, rowCount, sums } from "../src/picker/choice.ts";
 import { pattern, search, spots } from "../src/picker/filter.ts";
-import { amount } from "../src/picker/line.ts";
+import { amount, aside, detail } from "../src/picker/line.ts";
 import { all, atDepth, blocks, every, leaves, ofClass, tally } from "../src/picker/presets.ts";
 import { firstOpen, plant, ROOT, rows } from "../src/picker/tree.ts";
 import type { Module } from "../src/picker/tree.ts";
@@ -54,6 +54,15 @@ test("an alias follows what it stands for", () => {
 test("what never ran cannot be chosen", () => {
   assert.equal(choosable(tree, sums(tree, new Set(), null), 7), false);
   assert.deepEqual([...put(tree, new Set(), 7, true, null)], []);
+});
+
+test("what has no rows of samples says so, cannot be chosen, and its tooltip has the reason", () => {
+  const why = "its output (9, 4) is as large for 2 samples as for 3";
+  const t = plant([module("pos", "Table", -1, { status: "no rows", why }), module("pos.emb", "Embedding", 0)]);
+  assert.equal(aside(t, 0), "no rows");
+  assert.equal(detail(t, 0), `pos · Table · ${why}`);
+  assert.equal(aside(tree, 7), "never ran");
+  assert.deepEqual(all(t, null), ["pos.emb"]);
 });
 
 test("a container takes all below it along, or goes alone", () => {
