@@ -21,7 +21,7 @@ from cka_widget.engine.calls import Forward, run_model
 from cka_widget.engine.capture import eager
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.modes import evaluating
-from cka_widget.engine.probe import MORE, Probe, probe
+from cka_widget.engine.probe import MORE, probe
 from cka_widget.engine.rewind import Before
 from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.layer_tree import LayerNode, LayerTree
