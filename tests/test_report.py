@@ -20,12 +20,8 @@ from cka_widget import report
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.result import CKAResult
 from cka_widget.report_data import View
-from cka_widget.widgets.particle_stats import (
-    angular_distance,
-    classical_mds,
-    odd_ones_out,
-    similarity_order,
-)
+from cka_widget.widgets.mds import angular_distance, classical_mds, similarity_order
+from cka_widget.widgets.particle_stats import judge
 
 HOSTILE = '<img src=x onerror="alert(1)"></script><script>alert(2)</script><!--'
 
@@ -209,13 +205,18 @@ def test_the_page_and_the_notebook_say_the_same_of_particles() -> None:
     """The page's own statistics are held to the same table, in js/test/page.test.ts."""
     cases = json.loads((Path(__file__).parent / "particle_cases.json").read_text())
     for case in cases:
+        table, same = np.array(case["scores"], float), case["same"]
         stderr = None if case["stderr"] is None else np.array(case["stderr"], float)
-        scores, same = np.array(case["scores"], float), case["same"]
-        found = odd_ones_out(scores, same=same, stderr=stderr)
-        assert [[odd.axis, odd.particle] for odd in found] == [o[:2] for o in case["odd"]]
-        np.testing.assert_allclose([o[2:] for o in found], [o[2:] for o in case["odd"]], atol=1e-5)
-        judged = (scores + scores.T) / 2 if same else scores
-        assert list(similarity_order(judged, same=same)) == case["order"]
+        within = [np.array(own, float) for own in case["within"] or ()] or (None, None)
+        verdict = judge(table, same=same, stderr=stderr, within=within)
+        for found, expected in zip(verdict, (case["odd"], case["unsure"]), strict=True):
+            assert [[one.axis, one.particle] for one in found] == [e[:2] for e in expected], case
+            np.testing.assert_allclose(
+                [one[2:] for one in found], [e[2:] for e in expected], atol=1e-5
+            )
+        if case["order"]:
+            judged = (table + table.T) / 2 if same else table
+            assert list(similarity_order(judged, same=same)) == case["order"]
         if case["map"]:
-            coords, _ = classical_mds(angular_distance(scores))
+            coords, _ = classical_mds(angular_distance(table))
             np.testing.assert_allclose(coords, np.array(case["map"], float), atol=1e-5)

@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 
 from cka_widget.engine.keys import Cell, LayerKey
-from cka_widget.widgets.particle_stats import (
-    OddOne,
-    angular_distance,
-    classical_mds,
-    odd_ones_out,
-    pair_mask,
-)
+from cka_widget.widgets.mds import angular_distance, classical_mds
+from cka_widget.widgets.particle_stats import OddOne, Verdict, judge, pair_mask
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,10 @@ class CellScores:
     errors: np.ndarray
     pairs: np.ndarray
     """Mask of the entries that are averaged in `value`."""
-    odd: list[OddOne]
+    within: tuple[np.ndarray | None, np.ndarray | None]
+    """Scores inside the row's and inside the column's ensemble; None of one particle or of both."""
+    verdict: Verdict
+    """Who stands out, by `scores`: what all charts and sentences of the cell follow."""
     chance: Chance | None
 
     @property
@@ -67,6 +65,11 @@ class CellScores:
     def single(self) -> bool:
         """No ensemble on either side: there is nothing to compare between particles."""
         return self.scores.size == 1
+
+    @property
+    def odd(self) -> list[OddOne]:
+        """The particles that stand out, the furthest first."""
+        return self.verdict.odd
 
     @property
     def pair_scores(self) -> np.ndarray:
@@ -163,7 +166,8 @@ def cell_scores(result: Any, cell: Cell, tables: Tables | None = None) -> CellSc
         pairs = ~np.eye(len(scores), dtype=bool)
     else:
         pairs = pair_mask(scores.shape, same and many)
-    judged = (scores + scores.T) / 2 if same else scores
+    inner = (None, None) if same else (_inside(result, row), _inside(result, col))
+    judged, doubts = ((x + x.T) / 2 if same else x for x in (scores, errors))
     return CellScores(
         cell,
         value,
@@ -172,7 +176,8 @@ def cell_scores(result: Any, cell: Cell, tables: Tables | None = None) -> CellSc
         scores,
         errors,
         pairs,
-        odd_ones_out(judged, same=same, stderr=errors),
+        inner,
+        judge(judged, same=same, stderr=doubts, within=inner),
         _chance(tables, at) if row != col or many else None,
     )
 
@@ -186,6 +191,10 @@ def _chance(tables: Tables, at: tuple[int, int]) -> Chance | None:
 
 def _particles(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
     return result.particles(row.model, col.model, row=row.layer, col=col.layer).to_numpy(float)
+
+
+def _inside(result: Any, key: LayerKey) -> np.ndarray | None:
+    return _particles(result, key, key) if result.n_particles(key.model) > 1 else None
 
 
 def _errors(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
@@ -233,19 +242,16 @@ class Within:
     key: LayerKey
     scores: np.ndarray
     odd: np.ndarray
-    """Which of them involve a particle that stands out in its own ensemble."""
+    """Which of them involve a particle that stands out in the cell."""
 
 
-def within(result: Any, cell: Cell) -> list[Within]:
+def within(data: CellScores) -> list[Within]:
     """Pairs inside each ensemble, to hold beside the pairs between two ensembles."""
-    if cell.row.model == cell.col.model:
-        return []
     found = []
-    for key in cell:
-        if result.n_particles(key.model) > 1:
-            block, errors = _particles(result, key, key), _errors(result, key, key)
+    for axis, key, block in zip(("row", "col"), data.cell, data.within, strict=True):
+        if block is not None:
             rows, cols = np.nonzero(pair_mask(block.shape, True) & np.isfinite(block))
-            apart = [odd.particle for odd in odd_ones_out(block, same=True, stderr=errors)]
+            apart = [odd.particle for odd in data.odd if odd.axis == axis]
             odd = np.isin(rows, apart) | np.isin(cols, apart)
             found.append(Within(key, block[rows, cols], odd))
     return found

@@ -20,7 +20,8 @@ from cka_widget.widgets.cell_scores import (
 )
 from cka_widget.widgets.format import distinct, plural, plus_minus, score, shorten, tag
 from cka_widget.widgets.heatmap import Heatmap
-from cka_widget.widgets.particle_stats import similarity_order
+from cka_widget.widgets.mds import similarity_order
+from cka_widget.widgets.particle_stats import OddOne
 
 MAX_TABLE = 400
 FEWEST = 3
@@ -113,7 +114,7 @@ class DrillDown(widgets.VBox):
         if self._tables is None or not self._tables.serve(result, cell):
             self._tables = Tables(result, cell.row.model, cell.col.model)
         data = cell_scores(result, cell, self._tables)
-        inner = within(result, cell)
+        inner = within(data)
         self.prepare(0 if data.single else 1 + len(inner))
         self._shown = (data, cell, slots)
         odd_rows, odd_cols = _odd(data)
@@ -260,12 +261,32 @@ def _odd_sentence(data: CellScores) -> str:
             f'<div class="cka-callout cka-alarm">{text}: {score(own)} where the others '
             f"have {score(others)}</div>"
         )
+    if data.verdict.unsure:
+        return tag(
+            "div",
+            " ".join(_last(data, one) for one in data.verdict.unsure),
+            class_="cka-callout",
+        )
     scores = data.pair_scores
     if len(scores) < 3:
         return ""
     low, high = score(scores.min()), score(scores.max())
     between = f"all pairs have {low}" if low == high else f"pairs lie between {low} and {high}"
-    return tag("div", f"No particle agrees less than the others: {between}.", class_="cka-callout")
+    return tag("div", f"No single particle stands out: {between}.", class_="cka-callout")
+
+
+def _last(data: CellScores, one: OddOne) -> str:
+    """What can be seen of the last particle of a side where it is not surely odd."""
+    other = data.cell.col if one.axis == "row" else data.cell.row
+    name = data.name(one.axis, one.particle)
+    if len(data.scores if one.axis == "row" else data.scores.T) > 3:
+        seen = f"{name} agrees least, {score(one.score)} where the others have {score(one.others)}"
+        return f"{seen}; the others differ too much to call it odd."
+    first, second = (i for i in range(3) if i != one.particle)
+    seen = f"{name} agrees less with {other.model} than #{first} and #{second} do"
+    if data.one_ensemble:
+        seen = f"#{first} and #{second} agree more with each other than with #{one.particle}"
+    return f"{seen}; three particles are too few to call one odd."
 
 
 def _map_note(data: CellScores) -> str:

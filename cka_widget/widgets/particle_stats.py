@@ -1,16 +1,20 @@
-"""What the scores between particles say: who differs, in which order, on which map. Arrays only."""
+"""Which particles stand out by their scores. Arrays only; docs/particles.md has the simulation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+ALPHA = 0.05
+"""Greatest share of matrices of particles of one kind in which one is named all the same."""
+
 MIN_GAP = 0.1
 """Smallest fall of a particle's score that is worth a word."""
 
-MIN_SPREADS = 4.0
-"""How many robust standard deviations of the others' scores a particle has to lie below them."""
+FLOOR = 0.05
+"""Scores below are as good as none: their logarithms say nothing."""
 
 
 class OddOne(NamedTuple):
@@ -25,6 +29,14 @@ class OddOne(NamedTuple):
     """Mean score of the pairs without it."""
 
 
+class Verdict(NamedTuple):
+    """What a particle x particle matrix says of single particles, the furthest first."""
+
+    odd: list[OddOne]
+    unsure: list[OddOne]
+    """The last of a side, where it is clearly lower, but chance may have made it so."""
+
+
 def pair_mask(shape: tuple[int, int], same: bool) -> np.ndarray:
     """Which entries are pairs: all, or those above the diagonal when both axes are `same`."""
     return np.triu(np.ones(shape, bool), 1) if same else np.ones(shape, bool)
@@ -33,138 +45,154 @@ def pair_mask(shape: tuple[int, int], same: bool) -> np.ndarray:
 def odd_ones_out(
     scores: np.ndarray, *, same: bool = False, stderr: np.ndarray | None = None
 ) -> list[OddOne]:
-    r"""Particles whose pairs score clearly lower than all pairs without them.
-
-    Particle i of an axis with at least three is odd when, with S its own pair scores and O the
-    pair scores without it,
-
-        median(O) - median(S) > max(0.1, 4 * 1.4826 * MAD(O), 3 * median stderr of S),
-
-    and the upper quartile of S lies below the lower quartile of O. Medians keep one odd particle
-    from hiding behind the fall that it causes in everybody else's mean; MAD(O) is large when the
-    others disagree too, so two clusters or plain noise raise no alarm.
+    """Particles that agree with all others clearly less than these do: the `odd` of `judge`.
 
     Args:
         scores: (rows, cols) particle x particle CKA; NaN where undefined.
         same: both axes are the same particles (the diagonal is no pair).
         stderr: standard errors, same shape.
-
-    Returns:
-        The odd particles, the furthest first; empty when all agree.
     """
-    scores = np.asarray(scores, float)
-    found: list[tuple[float, OddOne]] = []
-    for axis, length in enumerate(scores.shape[:1] if same else scores.shape):
-        if length < 3:
-            continue
-        for index in range(length):
-            own = np.delete(scores[index], index) if same else np.take(scores, index, axis)
-            rest = np.delete(scores, index, axis)
-            rest = (
-                np.delete(rest, index, 1)[pair_mask((length - 1, length - 1), True)]
-                if same
-                else rest.ravel()
-            )
-            own, rest = own[np.isfinite(own)], rest[np.isfinite(rest)]
-            if not own.size or not rest.size:
-                continue
-            centre = np.median(rest)
-            gap = centre - np.median(own)
-            if gap <= MIN_GAP:  # as nearly always: the rest need not be worked out
-                continue
-            spread = 1.4826 * np.median(np.abs(rest - centre))
-            error = _median_error(stderr, index, axis, same)
-            clear = np.quantile(own, 0.75) < np.quantile(rest, 0.25)
-            if clear and gap > max(MIN_SPREADS * spread, 3 * error):
-                odd = OddOne("row" if axis == 0 else "col", index, own.mean(), rest.mean())
-                found.append((gap, odd))
-    return [odd for _, odd in sorted(found, key=lambda item: -item[0])]
+    return judge(scores, same=same, stderr=stderr).odd
 
 
-def _median_error(stderr: np.ndarray | None, index: int, axis: int, same: bool) -> float:
-    if stderr is None:
-        return 0.0
-    own = np.take(np.asarray(stderr, float), index, axis)
-    own = np.delete(own, index) if same else own
-    own = own[np.isfinite(own)]
-    return float(np.median(own)) if own.size else 0.0
+def judge(
+    scores: np.ndarray,
+    *,
+    same: bool = False,
+    stderr: np.ndarray | None = None,
+    within: Sequence[np.ndarray | None] = (None, None),
+) -> Verdict:
+    r"""Tell particles that stand out from those that merely come last; docs/particles.md.
 
+    Qualities multiply (Spearman's attenuation), so the effects a_(1) <= ... <= a_(n) of a side's
+    particles are the least squares of log score_ij = a_i + c_j. The k lowest stand apart when the
+    gap between their scores and the others' is above 0.1 and above 3 standard errors e, and
 
-def angular_distance(scores: np.ndarray) -> np.ndarray:
-    """Arccos of the CKA matrix (radians, 0 to pi): a proper metric between Gram matrices.
+        K * prod_(j=k+1)^(n-1) 1 / (1 + k q / j) < alpha,
+        q = (a_(k+1) - a_(k)) sqrt(1 - (3 e / gap)^2) / (a_(n) - a_(k+1)).
 
-    Source: Williams et al. 2021, "Generalized Shape Metrics on Neural Representations", sec. 2.
-    """
-    return np.arccos(np.clip(np.asarray(scores, float), -1.0, 1.0))
-
-
-def classical_mds(distance: np.ndarray, dims: int = 2) -> tuple[np.ndarray, float]:
-    """Points whose Euclidean distances come nearest to `distance` (Torgerson 1952).
-
-    Double-centres -d^2/2 and scales its leading eigenvectors. The sign of each axis is fixed by
-    its largest component, so that a map does not flip from one update to the next.
+    The product is the chance of so large a q where effects have an exponential tail. All
+    K = max(1, n // 4) values of k are tried, and the sides share alpha = 0.05. A particle that
+    stands apart is odd when no partner comes near: none of its scores lies a third of the way
+    from its median to the level of the others. Two that agree with each other are a group.
 
     Args:
-        distance: (n, n) symmetric; a particle with an undefined distance is left out.
-        dims: number of coordinates.
-
-    Returns:
-        (n, dims) coordinates, NaN for the particles left out, and the share (0 to 1) of the
-        squared distances that these coordinates hold.
+        scores: (rows, cols) particle x particle CKA; NaN where undefined.
+        same: both axes are the same particles (the diagonal is no pair).
+        stderr: standard errors, same shape.
+        within: the scores inside the rows' and inside the columns' ensemble. Without them several
+            particles that stand apart on one side may be a group, and none is named.
     """
-    distance = np.asarray(distance, float)
-    coords = np.full((len(distance), dims), np.nan)
-    known = _fully_known(distance)
-    d2 = distance[np.ix_(known, known)] ** 2
-    if len(d2) < 2:
-        coords[known] = 0.0
-        return coords, 1.0
-    gram = -0.5 * (d2 - d2.mean(0) - d2.mean(1)[:, None] + d2.mean())
-    values, vectors = np.linalg.eigh((gram + gram.T) / 2)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    top = np.clip(values[:dims], 0, None)
-    points = vectors[:, :dims] * np.sqrt(top)
-    flip = np.sign(points[np.abs(points).argmax(0), np.arange(points.shape[1])])
-    points = points * np.where(flip == 0, 1, flip)
-    coords[np.flatnonzero(known)[:, None], np.arange(points.shape[1])] = points
-    coords[np.flatnonzero(known)[:, None], np.arange(points.shape[1], dims)] = 0.0
-    total = np.abs(values).sum()
-    return coords, float(top.sum() / total) if total > 0 else 1.0
-
-
-def _fully_known(distance: np.ndarray) -> np.ndarray:
-    """Largest greedy choice of particles among which every distance is finite."""
-    known = np.ones(len(distance), bool)
-    while True:
-        missing = ~np.isfinite(distance[np.ix_(known, known)])
-        if not missing.any():
-            return known
-        known[np.flatnonzero(known)[missing.sum(1).argmax()]] = False
-
-
-def similarity_order(scores: np.ndarray, *, same: bool = False) -> tuple[list[int], list[int]]:
-    """Orders of rows and columns that put particles with like scores side by side.
-
-    Each axis is sorted along the first principal coordinate of its score profiles, the end with
-    the higher scores first; undefined particles come last. With `same` both axes share one order.
-    """
-    scores = np.asarray(scores, float).copy()
+    scores = np.array(scores, float)
+    errors = np.full(scores.shape, np.nan) if stderr is None else np.array(stderr, float)
     if same:
-        np.fill_diagonal(scores, 1.0)
-        order = _profile_order(scores)
-        return order, order
-    return _profile_order(scores), _profile_order(scores.T)
+        np.fill_diagonal(scores, np.nan)
+        np.fill_diagonal(errors, np.nan)
+    sides = [("row", scores, errors, within[0]), ("col", scores.T, errors.T, within[1])]
+    sides = [side for side in sides[: 1 if same else 2] if len(side[1]) >= 3]
+    odd, unsure = [], []
+    for axis, table, doubts, inner in sides:
+        low, sure = _lowest(table, same, _typical(doubts), ALPHA / len(sides))
+        for i in sorted(low):
+            one = OddOne(axis, int(i), *_means(table, i, same))
+            if not sure:
+                unsure.append(one)
+            elif not _has_partner(table, i, low, square=same) and (
+                same
+                or len(low) == 1
+                or (inner is not None and not _has_partner(_off_diagonal(inner), i, low))
+            ):
+                odd.append(one)
+    return Verdict(*(sorted(ones, key=_fall) for ones in (odd, unsure)))
 
 
-def _profile_order(profiles: np.ndarray) -> list[int]:
-    finite = np.isfinite(profiles)
-    known = finite.any(1)
-    means = np.where(finite, profiles, 0).sum(1) / np.maximum(finite.sum(1), 1)
-    filled = np.where(finite, profiles, means[:, None])
-    distance = np.sqrt(((filled[:, None] - filled[None]) ** 2).sum(-1))
-    position = classical_mds(distance, 1)[0][:, 0]
-    if (position * (means - means.mean())).sum() > 0:
-        position = -position
-    return sorted(
-        range(len(profiles)), key=lambda i: (not known[i], round(float(position[i]), 9), i)
-    )
+def _fall(one: OddOne) -> float:
+    return round(one.score - one.others, 9)  # what ties stays in its order
+
+
+def _lowest(
+    table: np.ndarray, same: bool, errors: np.ndarray, alpha: float
+) -> tuple[np.ndarray, bool]:
+    """The rows that stand apart, and whether they surely do; else the last one, if clearly last."""
+    logs = np.log(np.maximum(table, FLOOR))
+    plain, effects = _effects(table, same), _effects(logs, same)
+    order = np.argsort(effects, kind="stable")[: np.isfinite(effects).sum()]
+    n, apart, clear = len(order), 0, 0
+    most = max(1, n // 4)
+    for k in range(1, most + 1) if n >= 3 else ():
+        low, rest = order[:k], order[k:]
+        gap = plain[rest].min() - plain[low].max()
+        error = 3 * errors[low].max()
+        if gap > max(MIN_GAP, error):
+            clear = clear or k
+            # One pair has no two effects of its own.
+            logged = _effects(logs, same, low) if not same or len(rest) > 2 else effects
+            fall = (logged[rest].min() - logged[low].max()) * np.sqrt(1 - (error / gap) ** 2)
+            if most * _chance(fall, np.ptp(logged[rest]), k, n) < alpha:
+                apart = k
+    return order[: apart or int(clear == 1)], apart > 0
+
+
+def _chance(gap: float, spread: float, k: int, n: int) -> float:
+    """Of so large a gap above the k lowest of n effects, given the spread of the rest.
+
+    From the low end of an exponential tail the j-th gap is an exponential over j (Renyi 1953).
+    """
+    if gap <= 0 or spread <= 0:
+        return float(gap <= 0)
+    return float(np.prod([1 / (1 + k * gap / spread / j) for j in range(k + 1, n)]))
+
+
+def _effects(table: np.ndarray, same: bool, low: Sequence[int] | np.ndarray = ()) -> np.ndarray:
+    """Least squares a of table_ij = a_i + c_j over the known entries, the shortest solution.
+
+    `low` rows have no part in it: their effect is what they have beyond c. NaN for a row that
+    lacks more than half of what the fullest row has.
+    """
+    known = np.isfinite(table)
+    rows, cols = (2 * count >= max(1, count.max()) for count in (known.sum(1), known.sum(0)))
+    known &= rows[:, None] & cols
+    fitted = known.copy()
+    fitted[list(low)] = False
+    if same:
+        fitted[:, list(low)] = False
+    scores, ones = np.where(fitted, table, 0.0), fitted.astype(float)
+    normal = np.block([[np.diag(ones.sum(1)), ones], [ones.T, np.diag(ones.sum(0))]])
+    normal += 1e-9 * np.eye(len(normal))  # chooses the shortest; a may give to c
+    both = np.linalg.solve(normal, np.concatenate([scores.sum(1), scores.sum(0)]))
+    effects, partners = both[: len(table)], both[len(table) :]
+    for i in low:
+        others = known[i] & fitted.any(0)
+        effects[i] = (table[i] - partners)[others].mean() if others.any() else np.nan
+    return np.where(rows, effects, np.nan)
+
+
+def _has_partner(table: np.ndarray, i: int, low: np.ndarray, *, square: bool = True) -> bool:
+    """Whether some score of row i comes near to what the rows that are not `low` have."""
+    others = np.delete(table, low, 0)
+    level = _finite(np.delete(others, low, 1) if square else others)
+    own = _finite(table[i])
+    if not len(own) or not len(level):
+        return True
+    middle = np.median(own)
+    return bool(own.max() >= middle + (level.mean() - middle) / 3)
+
+
+def _means(table: np.ndarray, i: int, same: bool) -> tuple[float, float]:
+    """Mean score of row i, and of all without it."""
+    rest = np.delete(table, i, 0)
+    others = _finite(np.delete(rest, i, 1) if same else rest)
+    return float(_finite(table[i]).mean()), float(others.mean())
+
+
+def _typical(errors: np.ndarray) -> np.ndarray:
+    """Median of each row; 0 where nothing is known."""
+    return np.array([np.median(known) if len(known := _finite(row)) else 0.0 for row in errors])
+
+
+def _off_diagonal(table: np.ndarray) -> np.ndarray:
+    return np.where(np.eye(len(table), dtype=bool), np.nan, table)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]

@@ -5,7 +5,7 @@ import { cellData, lackOf, profile, reasonOf, within } from "../src/page/cell.ts
 import { at, block, matrix, read } from "../src/page/data.ts";
 import { angles, classicalMds, eigen, similarityOrder } from "../src/page/mds.ts";
 import { localModel } from "../src/page/model.ts";
-import { oddOnesOut } from "../src/page/odd.ts";
+import { judge } from "../src/page/odd.ts";
 import { crowded } from "../src/page/plane.ts";
 import { line, reach } from "../src/page/svg.ts";
 import { clip, distinct, duration, plural, plusMinus, score } from "../src/page/words.ts";
@@ -15,8 +15,10 @@ type Cases = {
   same: boolean;
   scores: (number | null)[][];
   stderr: (number | null)[][] | null;
+  within: ((number | null)[][] | null)[] | null;
   odd: [string, number, number, number][];
-  order: [number[], number[]];
+  unsure: [string, number, number, number][];
+  order: [number[], number[]] | null;
   map: (number | null)[][] | null;
 }[];
 
@@ -55,11 +57,13 @@ const numbers = (table: (number | null)[][]) => table.map((row) => row.map((v) =
 test("odd ones, orders and maps are those of the notebook", () => {
   const cases = JSON.parse(readFileSync(new URL("../../tests/particle_cases.json", import.meta.url), "utf8")) as Cases;
   assert.ok(cases.length > 15);
-  for (const { name, same, scores, stderr, odd, order, map } of cases) {
-    const found = oddOnesOut(numbers(scores), same, stderr && numbers(stderr));
-    assert.deepEqual(found.map((o) => [o.axis, o.particle]), odd.map((o) => o.slice(0, 2)), name);
-    found.forEach((o, i) => [near(o.score, odd[i][2]), near(o.others, odd[i][3])]);
-    assert.deepEqual(similarityOrder(numbers(scores), same), order, name);
+  for (const { name, same, scores, stderr, within, odd, unsure, order, map } of cases) {
+    const found = judge(numbers(scores), same, stderr && numbers(stderr), within?.map((own) => own && numbers(own)));
+    for (const [ones, expected] of [[found.odd, odd], [found.unsure, unsure]] as const) {
+      assert.deepEqual(ones.map((o) => [o.axis, o.particle]), expected.map((o) => o.slice(0, 2)), name);
+      ones.forEach((o, i) => [near(o.score, expected[i][2]), near(o.others, expected[i][3])]);
+    }
+    if (order) assert.deepEqual(similarityOrder(numbers(scores), same), order, name);
     const coords = map && classicalMds(angles(numbers(scores)), 2);
     // An axis may point either way where two of its ends are equally far out.
     for (const k of coords ? [0, 1] : []) {
@@ -89,8 +93,8 @@ test("a cell knows its pairs", () => {
   assert.equal(cellData(r, cell([0, 0], [1, 0])).count, 6);
   assert.deepEqual(cellData(r, cell([1, 0], [1, 0])).pairs.map((p) => [p.row, p.col]), [[0, 1], [0, 2], [1, 2]]);
   assert.equal(cellData(r, cell([1, 0], [1, 1])).count, 6);
-  assert.deepEqual(within(r, cell([0, 0], [1, 0])).map((w) => w.pairs.length), [1, 3]);
-  assert.deepEqual(within(r, cell([1, 0], [1, 0])), []);
+  assert.deepEqual(within(r, cellData(r, cell([0, 0], [1, 0]))).map((w) => w.pairs.length), [1, 3]);
+  assert.deepEqual(within(r, cellData(r, cell([1, 0], [1, 0]))), []);
 });
 
 test("a profile averages over the partners, never over a particle with itself", () => {
@@ -108,7 +112,7 @@ test("a page without particles has the rest", () => {
   const r = report({ particles: null, particles_note: "left out" });
   const data = cellData(r, cell([0, 0], [1, 0]));
   assert.equal(data.scores, null);
-  assert.deepEqual([data.count, data.odd.length, data.pairs.length], [6, 0, 0]);
+  assert.deepEqual([data.count, data.verdict.odd.length, data.pairs.length], [6, 0, 0]);
   assert.deepEqual(profile(r, data.key.row, data.key.col).each, []);
 });
 

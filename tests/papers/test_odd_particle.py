@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from checks import run
 
+from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.widgets.cell_scores import cell_scores
+
 pytestmark = pytest.mark.slow
 
 
@@ -18,6 +21,10 @@ def test_a_network_trained_on_permuted_labels_stands_out() -> None:
     images = digits.digits()[1][0]
     result = run({"ensemble": [*others, odd]}, list(images.split(200)), layers=digits.CONVS)
 
+    def named(layer: str) -> list[int]:
+        key = LayerKey("ensemble", layer)
+        return [one.particle for one in cell_scores(result, Cell(key, key)).odd]
+
     def mean_to_the_others(layer: str) -> np.ndarray:
         scores = result.particles("ensemble", "ensemble", row=layer, col=layer).to_numpy()
         return (scores.sum(axis=1) - scores.diagonal()) / (len(scores) - 1)
@@ -26,3 +33,5 @@ def test_a_network_trained_on_permuted_labels_stands_out() -> None:
     assert last[-1] < 0.3
     assert last[:-1].min() > 0.6
     assert first.min() > 0.9
+    assert named("conv5") == [5]
+    assert named("conv1") == []

@@ -84,10 +84,10 @@ def test_tables_of_a_pair_serve_all_its_cells(result, monkeypatch):
 
 
 def test_within_compares_members_of_the_same_side(result):
-    groups = within(result, cell("wide", "block", "deep <b>", "fc"))
+    groups = within(cell_scores(result, cell("wide", "block", "deep <b>", "fc")))
     assert [len(group.scores) for group in groups] == [6, 10]
     assert [int(group.odd.sum()) for group in groups] == [0, 4], "the odd one and its partners"
-    assert within(result, cell("wide", "block", "wide", "fc")) == []
+    assert within(cell_scores(result, cell("wide", "block", "wide", "fc"))) == []
 
 
 def test_map_holds_both_sides_and_puts_the_odd_one_far_away(result):

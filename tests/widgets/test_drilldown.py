@@ -7,6 +7,7 @@ from fake_result import ENSEMBLES, FakeResult, cell
 
 from cka_widget.widgets.charts import GAP, LETTERS, NAMES, _centred, _fit
 from cka_widget.widgets.drilldown import ASKED_FOR, DrillDown
+from cka_widget.widgets.style import color
 
 
 @pytest.fixture
@@ -49,10 +50,26 @@ def test_layers_that_are_numbers_are_told_with_their_model():
     assert ">fc</b>" in drill.header.value
 
 
+def test_of_three_it_is_said_what_can_be_seen():
+    drill, result = DrillDown(), FakeResult({"<i>": 3, "b": 3})
+    own = [i for i, (model, _, _) in enumerate(result.keys) if model == "<i>"]
+    for at, fall in ((own[3:6], 0.3), (own[:3], 0.1)):  # all layers of #1 and of #0
+        rest = [i for i in range(len(result.keys)) if i not in at]
+        result.table[np.ix_(at, rest)] -= fall
+        result.table[np.ix_(rest, at)] -= fall
+    seen = "agree more with each other than with #1; three particles are too few to call one odd."
+    drill.show(result, cell("<i>", "fc", "<i>", "fc"))
+    assert f"#0 and #2 {seen}" in drill.odd.value
+    drill.show(result, cell("<i>", "fc", "b", "fc"))
+    assert "&lt;i&gt; #1 agrees less with b than #0 and #2 do; three" in drill.odd.value
+    assert "cka-alarm" not in drill.odd.value
+    assert drill.matrix.flag_rows == drill.matrix.flag_cols == []
+
+
 def test_agreement_is_said_in_words():
     drill = DrillDown()
     drill.show(FakeResult({"wide": 4, "deep": 5}), cell("wide", "fc", "deep", "fc"))
-    assert "No particle agrees less than the others: pairs lie between" in drill.odd.value
+    assert "No single particle stands out: pairs lie between" in drill.odd.value
     assert drill.matrix.flag_rows == drill.matrix.flag_cols == []
 
 
@@ -103,6 +120,27 @@ def test_the_odd_one_is_named_at_its_curve_and_in_its_own_ensemble(result):
     drill.show(FakeResult(ENSEMBLES), cell("wide", "block", "deep <b>", "fc"))
     assert not along.name.visible
     assert not pairs.odd.visible
+
+
+def test_all_charts_follow_the_verdict_of_the_cell(result):
+    """A particle that is odd inside its ensemble alone is coloured there, and nowhere else."""
+    rows = [i for i, (model, _, _) in enumerate(result.keys) if model == "deep <b>"]
+    cols = [i for i, (model, _, _) in enumerate(result.keys) if model == "wide"]
+    result.table[np.ix_(rows, cols)] = result.table[np.ix_(cols, rows)] = 0.8
+    drill = DrillDown()
+    drill.show(result, cell("wide", "block", "deep <b>", "fc"))
+    pairs, along, plane = (drill.charts[name] for name in ("pairs", "col", "plane"))
+    orange = color("odd")
+    assert "No single particle stands out" in drill.odd.value
+    assert not pairs.odd.visible
+    assert not along.odd.visible
+    assert orange not in [tint for group in plane.groups for tint in group.colors]
+    assert drill.matrix.flag_cols == []
+    drill.show(result, cell("deep <b>", "fc", "deep <b>", "fc"))
+    assert "deep &lt;b&gt; #3" in drill.odd.value
+    assert list(plane.groups[0].colors).count(orange) == 1
+    assert drill.matrix.flag_cols == [3]
+    assert len(pairs.odd.x) == 4
 
 
 def test_charts_are_told_in_words(result):

@@ -1,7 +1,7 @@
 import { block, matrix, number, sameKey } from "./data.ts";
 import type { CellKey, Key, Metric, Report, Table } from "./data.ts";
-import { mean, oddOnesOut } from "./odd.ts";
-import type { OddOne } from "./odd.ts";
+import { judge, mean } from "./odd.ts";
+import type { OddOne, Verdict } from "./odd.ts";
 
 /** Why a cell between two defined layers has no score. */
 const APART = "never computed together";
@@ -48,8 +48,15 @@ export interface CellData {
   /** The pairs that are averaged in `value`, undefined ones too. */
   readonly pairs: readonly Pair[];
   readonly count: number;
-  readonly odd: readonly OddOne[];
+  /** Scores inside the row's and inside the column's ensemble; null of one particle, or of both. */
+  readonly within: readonly (Table | null)[];
+  /** Who stands out, by `scores`: what all charts and sentences of the cell follow. */
+  readonly verdict: Verdict;
 }
+
+/** Particles of an axis that stand out. */
+export const oddOf = ({ verdict, sameModel }: CellData, axis: OddOne["axis"]): number[] =>
+  verdict.odd.filter((o) => o.axis === axis || sameModel).map((o) => o.particle);
 
 export function reasonOf(report: Report, { row, col }: CellKey): string {
   for (const { model, layer } of [row, col]) {
@@ -71,10 +78,13 @@ export function cellData(report: Report, key: CellKey): CellData {
   const [p, q] = [report.models[row.model].particles, report.models[col.model].particles];
   const scores = block(report, "scores", key);
   const errors = block(report, "stderr", key);
-  const judged = scores && sameModel ? scores.map((line, i) => line.map((v, j) => (v + scores[j][i]) / 2)) : scores;
-  const odd = judged ? oddOnesOut(judged, sameModel, errors) : [];
+  const both = (table: Table) => (sameModel ? table.map((line, i) => line.map((v, j) => (v + table[j][i]) / 2)) : table);
+  const within = [row, col].map((side) =>
+    sameModel || report.models[side.model].particles < 2 ? null : block(report, "scores", { row: side, col: side }),
+  );
+  const verdict = scores ? judge(both(scores), sameModel, errors && both(errors), within) : { odd: [], unsure: [] };
   const isOdd = (i: number, j: number) =>
-    odd.some((o) => o.particle === (o.axis === "row" ? i : j) || (sameModel && (o.particle === i || o.particle === j)));
+    verdict.odd.some((o) => o.particle === (o.axis === "row" ? i : j) || (sameModel && (o.particle === i || o.particle === j)));
   const pairs: Pair[] = [];
   let count = 0;
   for (let i = 0; i < p; i++) {
@@ -86,7 +96,7 @@ export function cellData(report: Report, key: CellKey): CellData {
   }
   const value = number(report, "mean", key);
   return {
-    key, value, error: number(report, "stderr", key), sameModel, scores, errors, pairs, count, odd,
+    key, value, error: number(report, "stderr", key), sameModel, scores, errors, pairs, count, within, verdict,
     reason: Number.isNaN(value) ? reasonOf(report, key) : "",
     single: p * q === 1,
     chance: sameKey(row, col) && p === 1 ? NaN : number(report, "null", key),
@@ -128,9 +138,19 @@ export interface Within {
   readonly pairs: readonly Pair[];
 }
 
-export function within(report: Report, { row, col }: CellKey): Within[] {
-  if (row.model === col.model) return [];
-  return [row, col]
-    .filter((key) => report.models[key.model].particles > 1)
-    .map((key) => ({ key, pairs: cellData(report, { row: key, col: key }).pairs }));
+export function within(report: Report, data: CellData): Within[] {
+  return (["row", "col"] as const).flatMap((axis, side) => {
+    const scores = data.within[side];
+    if (!scores) return [];
+    const key = data.key[axis];
+    const errors = block(report, "stderr", { row: key, col: key });
+    const apart = oddOf(data, axis);
+    const pairs = scores.flatMap((line, i) =>
+      line.slice(i + 1).map((score, k): Pair => {
+        const j = i + 1 + k;
+        return { row: i, col: j, score, error: errors?.[i][j] ?? NaN, odd: apart.includes(i) || apart.includes(j) };
+      }),
+    );
+    return [{ key, pairs }];
+  });
 }

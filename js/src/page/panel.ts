@@ -1,5 +1,5 @@
 import type { CellData } from "./cell.ts";
-import { cellData, profile, within } from "./cell.ts";
+import { cellData, oddOf, profile, within } from "./cell.ts";
 import type { CellKey, Key, Report } from "./data.ts";
 import { sameKey } from "./data.ts";
 import { depthChart } from "./depth.ts";
@@ -7,6 +7,8 @@ import type { Along } from "./depth.ts";
 import { pairChart } from "./dots.ts";
 import { heatmapModel, wire } from "./matrix.ts";
 import { MOST, similarityOrder } from "./mds.ts";
+import { mean } from "./odd.ts";
+import type { OddOne } from "./odd.ts";
 import { coordinates, crowded, planeChart } from "./plane.ts";
 import { render } from "../heatmap.ts";
 import { h } from "../shared/dom.ts";
@@ -105,10 +107,6 @@ function title(report: Report, data: CellData, names: Names): HTMLElement[] {
   ];
 }
 
-/** Particles of an axis that stand out. */
-const oddOf = (data: CellData, axis: "row" | "col"): number[] =>
-  data.odd.filter((o) => o.axis === axis || data.sameModel).map((o) => o.particle);
-
 function particleTraits(data: CellData, names: Names, sorted: boolean) {
   const { row, col } = data.key;
   const scores = data.scores!;
@@ -132,23 +130,40 @@ function particleTraits(data: CellData, names: Names, sorted: boolean) {
   };
 }
 
-/** The odd particle by name, or that there is none. */
+/** The odd particle by name, or what else can be seen. */
 function verdict(report: Report, data: CellData, names: Names): Node {
-  if (!data.scores) return h("div", { class: "cka-callout" }, report.text.particles_note);
-  const [first, ...more] = data.odd;
-  if (first) {
-    const bold = (o: typeof first) => h("b", {}, `${names.full(data.key[o.axis])} #${o.particle}`);
-    const rest = `${score(first.score)} where the others have ${score(first.others)}`;
-    const all = [bold(first), ...more.slice(0, 2).flatMap((o, i, some) => [i + 1 === some.length ? " and " : ", ", bold(o)])];
-    const uncounted = data.odd.length > 3 ? ` and ${data.odd.length - 3} more` : "";
-    const what = more.length ? `${uncounted} stand out: ` : " is the odd one out: ";
-    return h("div", { class: "cka-callout cka-alarm" }, ...all, what, rest);
+  const callout = (...words: (Node | string)[]) => h("div", { class: "cka-callout" }, ...words);
+  if (!data.scores) return callout(report.text.particles_note);
+  const { odd, unsure } = data.verdict;
+  if (odd.length) {
+    const parts = odd.slice(0, 3).map((o) => h("b", {}, `${names.full(data.key[o.axis])} #${o.particle}`));
+    const more = odd.length > 3 ? [`${odd.length - 3} more`] : [];
+    const all = [...parts, ...more].flatMap((part, i, all) => [i ? (i + 1 === all.length ? " and " : ", ") : "", part]);
+    const known = data.pairs.filter((p) => Number.isFinite(p.score));
+    const [own, others] = [true, false].map((which) => score(mean(known.filter((p) => p.odd === which).map((p) => p.score))));
+    const what = odd.length > 1 ? " stand out" : " is the odd one out";
+    return h("div", { class: "cka-callout cka-alarm" }, ...all, `${what}: ${own} where the others have ${others}`);
   }
+  if (unsure.length) return callout(unsure.map((one) => last(data, one, names)).join(" "));
   const known = data.pairs.map((p) => p.score).filter(Number.isFinite);
   if (known.length < 3) return document.createTextNode("");
   const [low, high] = [score(Math.min(...known)), score(Math.max(...known))];
   const between = low === high ? `all pairs have ${low}` : `pairs lie between ${low} and ${high}`;
-  return h("div", { class: "cka-callout" }, `No particle agrees less than the others: ${between}.`);
+  return callout(`No single particle stands out: ${between}.`);
+}
+
+/** What can be seen of the last particle of a side where it is not surely odd. */
+function last({ key, scores, sameModel }: CellData, { axis, particle, score: own, others }: OddOne, names: Names): string {
+  const name = `${names.full(key[axis])} #${particle}`;
+  if ((axis === "row" ? scores! : scores![0]).length > 3) {
+    const seen = `${name} agrees least, ${score(own)} where the others have ${score(others)}`;
+    return `${seen}; the others differ too much to call it odd.`;
+  }
+  const [first, second] = [0, 1, 2].filter((i) => i !== particle);
+  const seen = sameModel
+    ? `#${first} and #${second} agree more with each other than with #${particle}`
+    : `${name} agrees less with ${names.full(key[axis === "row" ? "col" : "row"])} than #${first} and #${second} do`;
+  return `${seen}; three particles are too few to call one odd.`;
 }
 
 function below(
@@ -166,7 +181,7 @@ function below(
   const parts: HTMLElement[] = [];
   if (data.scores && !data.single) {
     const particles = (key: Key) => report.models[key.model].particles;
-    const inner = within(report, data.key);
+    const inner = within(report, data);
     parts.push(figure("pair scores", pairChart(data, inner, names.short, names.tone, particles, wide)));
   }
   const along = (held: Key, moving: Key, axis: "row" | "col"): Along => ({
