@@ -53,7 +53,7 @@ ENGINE = {
     "layers": {"errors"},
     "batches": set(),
     "calls": {"batches", "labels"},
-    "call_words": {"calls"},
+    "call_words": {"batches", "calls"},
     "loaders": {"errors"},
     "samples": {"batches", "calls", "errors", "features"},
     "labels": {"batches"},

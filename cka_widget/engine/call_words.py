@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
 
+from cka_widget.engine.batches import LABEL_KEYS
 from cka_widget.engine.calls import Call, LeftOut, as_call, takes
 
 # What models say that were not given all that they need.
 _MISSING = re.compile(r"missing \d+ required|unexpected keyword|positional arguments? but")
-_UNSPECIFIED = re.compile(r"decoder_input|(have to|must) specify|NoneType")
+_UNSPECIFIED = re.compile(r"decoder_input|(have to|must) specify")
 
 
 def second_is_input(call: Call) -> bool:
@@ -25,44 +27,49 @@ def left_out_sentence(name: str, call: Call) -> str | None:
     missed = [part for part in call.left_out if not part.is_label]
     if not missed:
         return None
-    where = " and ".join(part.where for part in missed)
-    has, defaults = ("has", "a default") if len(missed) == 1 else ("have", "defaults")
-    names = " and ".join(f'"{part.parameter}"' for part in missed if part.parameter)
-    why = f"since {names} {has} {defaults} in its forward" if names else "as labels are"
+    one = len(missed) == 1
+    names = _and(f'"{part.parameter}"' for part in missed if part.parameter)
+    why = "as labels are left out"
+    if names:
+        why = f"since {names} {'has a default' if one else 'have defaults'} in its forward"
+    what = "it is an input" if one else "they are inputs"
     return (
-        f'Model "{name}" was called without {where} of the batch, {why}: if it is an input, use '
-        f"forward={_remedy(call, missed)}."
+        f'Model "{name}" was called without {_and(part.where for part in missed)} of the batch, '
+        f"{why}: if {what}, use forward={_remedy(call, missed)}."
     )
-
-
-def _remedy(call: Call, missed: list[LeftOut]) -> str:
-    said = [call.written]
-    for part in missed:
-        if part.where[0] != '"':  # keys are all in `**batch` already
-            said.append(f"{part.parameter}={part.where}" if part.parameter else part.where)
-    return f"lambda model, batch: model({', '.join(said)})"
 
 
 def missing_sentence(error: Exception, batch: Any, model: nn.Module, layer: str | None) -> str:
     """The end of a sentence on a failed call, where the way a batch becomes a call may be why."""
-    text = str(error)
-    known = takes(model)
-    outermost = not layer or known.any_position or known.any_keyword  # wrappers hand all on
-    own = isinstance(error, TypeError) and outermost and _MISSING.search(text)
-    if not own and not _UNSPECIFIED.search(text):
-        return ""
     try:
         call = as_call(batch, model)
-    except TypeError:
+    except TypeError:  # it says itself what helps
         return ""
-    if not own and not call.left_out and "NoneType" in text:
+    text, known = str(error), takes(model)
+    outermost = not layer or known.any_position or known.any_keyword  # wrappers hand all on
+    own = isinstance(error, TypeError) and outermost and _MISSING.search(text)
+    missed = [part for part in call.left_out if not part.is_label]
+    if not (own or missed or _UNSPECIFIED.search(text) or (call.left_out and "NoneType" in text)):
         return ""
     found = f"; the batch became model({call.written})"
     if call.left_out:
-        found += ", with " + " and ".join(p.where for p in call.left_out) + " left out as labels"
+        found += f", and {_and(part.where for part in call.left_out)} of it was left out"
     decoder = "decoder" in text or any("decoder" in name for name in known.keywords)
-    needs = "decoder inputs and labels" if decoder else "labels"
+    needs = "decoder inputs, labels" if decoder else "labels, for instance"
+    parts = missed or [part for part in call.left_out if part.parameter in LABEL_KEYS]
     return (
-        f"{found}: where the model needs more, {needs} included, say so with "
-        f"forward={_remedy(call, list(call.left_out))}"
+        f"{found}: where the model needs more ({needs}), say so with "
+        f"forward={_remedy(call, parts, None if parts else '...')}"
     )
+
+
+def _remedy(call: Call, missed: list[LeftOut], more: str | None = None) -> str:
+    said = [call.written]
+    for part in missed:
+        if part.where[0] != '"':  # keys are all in `**batch` already
+            said.append(f"{part.parameter}={part.where}" if part.parameter else part.where)
+    return f"lambda model, batch: model({', '.join([*said, *filter(None, [more])])})"
+
+
+def _and(words: Iterable[str]) -> str:
+    return " and ".join(words)

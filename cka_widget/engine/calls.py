@@ -143,8 +143,17 @@ def _by_place(batch: Any, known: Takes, model: nn.Module) -> Call:
                 args.append(value)
                 written.append(where)
         elif name or known.any_position:
-            left.append(LeftOut(where, name, is_label(value, name)))
+            left.append(_left_out(where, name, value, known))
     return Call(tuple(args), kwargs, ", ".join(written), tuple(left))
+
+
+def _left_out(where: str, name: str, value: Any, known: Takes) -> LeftOut:
+    """Class labels belong to the parameter that is named so, not to that of their place."""
+    own = next((key for key in LABEL_KEYS if key in known.keywords), None)
+    label = is_label(value, name)
+    if own is not None and is_class_per_sample(value) and (label or name.endswith("_ids")):
+        return LeftOut(where, own, True)  # one number a sample is no token's id
+    return LeftOut(where, name, label)
 
 
 def _spreads(first: Any, others: list[Any], known: Takes) -> bool:

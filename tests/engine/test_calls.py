@@ -220,6 +220,7 @@ def test_what_may_be_an_input_is_left_out_with_one_warning(name: str, make: Any)
         (("head_mask", "labels"), (lambda: torch.randint(0, 2, (N,)),)),
         (("output_attentions",), (classes,)),
         (("past_key_values",), (classes,)),
+        (("token_type_ids", "labels"), (classes,)),
         (("y",), (lambda: classes()[:, None],)),
         (("y",), (lambda: ["cat", "dog"] * (N // 2),)),
         (("y", "meta"), (classes, lambda: {"path": ["a"] * N})),
@@ -249,10 +250,16 @@ def test_the_remedy_of_the_warning_works() -> None:
     holds(result, models, data, lambda m, b: m(b[0], b[1]))
 
 
+def test_one_number_a_sample_may_be_a_step_though_there_are_labels() -> None:
+    (sentence,) = run({"a": optional("timestep", "labels")}, batches(floats(6), steps)).warnings
+    assert "model(batch[0], timestep=batch[1])" in sentence
+
+
 def test_several_inputs_left_out_are_one_warning() -> None:
     data = batches(floats(6), floats(2), classes, floats(3))
     (sentence,) = run({"a": optional("u", "y", "v")}, data).warnings
     assert "without batch[1] and batch[3]" in sentence
+    assert "if they are inputs" in sentence
     assert "model(batch[0], u=batch[1], v=batch[3])" in sentence
 
 
@@ -457,7 +464,7 @@ def test_a_missing_argument_is_told_with_forward(key: str) -> None:
 
     model = Decoder(True)
     data = [{key: torch.randn(N, 6), "labels": torch.zeros(N, 4).long()}]
-    words = "decoder inputs and labels included.*forward=lambda" if key == "input_ids" else "inputs"
+    words = "decoder inputs, labels.*forward=lambda" if key == "input_ids" else "inputs"
     with pytest.raises((CompareError, TypeError), match=words) as caught:
         run({"a": model}, data)
     assert "forward=" in str(caught.value)
@@ -467,7 +474,7 @@ def test_a_missing_argument_is_told_with_forward(key: str) -> None:
 def test_labels_that_would_be_the_decoders_inputs() -> None:
     data = [{"input_ids": torch.randn(N, 6), "labels": torch.zeros(N, 4).long()} for _ in range(3)]
     words = (
-        'decoder_input_ids .*"labels" left out as labels.*forward=lambda model, batch: model.*batch'
+        'decoder_input_ids .*"labels" of it was left out.*forward=lambda model, batch: model.*batch'
     )
     with pytest.raises(CompareError, match=words):
         run({"a": Seq2Seq(True)}, data)
@@ -481,8 +488,16 @@ def test_a_model_that_reads_labels_left_out() -> None:
         def forward(self, x, labels=None):
             return x * labels.float()[:, None]
 
-    with pytest.raises(CompareError, match=r"NoneType.*batch\[1\] left out.*labels=batch\[1\]"):
+    with pytest.raises(CompareError, match=r"NoneType.*batch\[1\] of it.*labels=batch\[1\]"):
         run({"a": Loss()}, batches(floats(6), classes))
+
+
+def test_an_input_left_out_is_told_where_the_model_fails_without_it() -> None:
+    data = [(torch.randint(0, 9, (40,)), torch.arange(0, 40, 4))]
+    with pytest.raises(CompareError, match=r"got None.*forward=.*offsets=batch\[1\]\)"):
+        run({"a": nn.EmbeddingBag(9, 4)}, data, samples=lambda batch: len(batch[1]))
+    with pytest.raises(CompareError, match=r"'key' and 'value'.*model\(batch, \.\.\.\)"):
+        run({"a": nn.MultiheadAttention(6, 2, batch_first=True)}, [torch.randn(N, 5, 6)])
 
 
 def test_an_error_within_the_model_has_no_such_remedy() -> None:
