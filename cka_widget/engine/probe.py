@@ -75,6 +75,8 @@ def probe(
     passes, chance = _Passes(root, run, look), _chance()
     try:
         few = passes(head(batch, FEW, n))
+        if passes.first:  # what it has registered came after our hooks, and may change outputs
+            few = passes(head(batch, FEW, n))
         more = passes(head(batch, MORE, n), like=few)
         shown, agree = {}, few.keys() == more.keys()
         for call in few.keys() & more.keys():
@@ -180,11 +182,16 @@ def _steps(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class _Passes:
-    """Runs the model with hooks of its own, which act in this thread only."""
+    """Runs the model with hooks of its own, which act in this thread only.
+
+    Attributes:
+        first: has the last pass changed the model for good, as the first of some models does?
+    """
 
     def __init__(self, root: nn.Module, run: Callable[[Any], Any], look: Look) -> None:
-        self._run, self._look = run, look
+        self._root, self._run, self._look = root, run, look
         self._modules, self._before = named_layers(root), Before(root)
+        self.first = False
 
     def __call__(self, batch: Any, like: Mapping[Call, _Output] | None = None) -> dict[Call, Any]:
         found: dict[Call, _Output] = {}
@@ -213,7 +220,9 @@ class _Passes:
         finally:
             for handle in handles:
                 handle.remove()
-            self._before.restore()
+            self.first = not self._before.restore()
+            if self.first:
+                self._before = Before(self._root)
         return found
 
 

@@ -25,15 +25,17 @@ class Before:
         seen = [m for m in self._modules if not isinstance(m, torch.jit.ScriptModule)]
         self._found = [] if lazy else [_Found(module) for module in seen]
 
-    def restore(self) -> None:
+    def restore(self) -> bool:
         """Bring attributes of all modules, and small buffers, back.
 
-        All stays where a pass has filled lazy modules in or registered hooks: attributes then tell
-        of what cannot be taken back.
+        Returns:
+            False where all stays, since a pass has filled lazy modules in or registered hooks:
+            attributes then tell of what cannot be taken back.
         """
-        if self._hooks == _hooks(self._modules):
-            for one in self._found:
-                one.restore()
+        same = self._hooks == _hooks(self._modules)
+        for one in self._found if same else ():
+            one.restore()
+        return same
 
 
 def _hooks(modules: list[nn.Module]) -> list[set[int]]:

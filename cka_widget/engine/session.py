@@ -368,6 +368,8 @@ class Session:
             masked: Masked = {}
             if n >= MORE and divisible(batch, n):
                 found, masked = self._probed(run.alone(), capture, batch, n)
+                capture.detach()  # and behind the hooks that the model's first pass registers
+                capture.attach()
             self._probes[run.model] = found, masked
         capture.probe, capture.masked = self._probes[run.model]
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from checks import run
+from checks import TOLERANCE, largest_error, run
+from oracles import reference_compare
 from torch import nn
 
 from cka_widget.engine import hsic
@@ -407,3 +408,12 @@ def test_what_a_first_pass_registers_stays_and_nothing_else_does(make: Any) -> N
     run({"m": model}, zoo.vectors())
     assert kept(model) == kept(alone)
     model(zoo.vectors()[0])
+
+
+def test_outputs_are_those_after_the_hooks_that_a_first_pass_registers() -> None:
+    model, alone = zoo.seeded(zoo.Steers), zoo.seeded(zoo.Steers)
+    alone(zoo.vectors()[0])
+    reference = reference_compare({"m": alone}, zoo.vectors())
+    result = run({"m": model}, zoo.vectors())
+    assert largest_error(result, reference) <= TOLERANCE
+    assert not any("random" in sentence for sentence in result.warnings)
