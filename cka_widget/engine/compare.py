@@ -217,13 +217,15 @@ def compare(
         max_batches: stop after so many.
         stop_at_stderr: stop when no cell's standard error is above this.
         particle_axis: axis of a module's outputs that numbers its particles.
-        vmap: experimental. Run all particles of an ensemble as one call of `torch.vmap`, for many small ones of
-            one architecture on a GPU. Their parameters are copied side by side, and activations of
-            all stand at once. Decisions on data and recurrent layers cannot be mapped.
-        cuda_graph: experimental. Record the passes of a batch once and replay them for the batches after it, of
-            the same shape, so that a GPU need not wait for Python. Models that read numbers, keep
-            tensors or do otherwise with another batch run as without, where that is seen: it is
-            searched for once and checked once. Hooks of your own do not fire on replays.
+        vmap: experimental. Run all particles of an ensemble as one call of `torch.vmap`, for many
+            small ones of one architecture on a GPU. Their parameters are copied side by side, and
+            activations of all stand at once. Decisions on data and recurrent layers cannot be
+            mapped.
+        cuda_graph: experimental. Record the passes of a batch once and replay them for the batches
+            after it, of the same shape, so that a GPU need not wait for Python. Models that read
+            numbers, keep tensors or do otherwise with another batch run as without, where that is
+            seen: it is searched for once and checked once. Hooks of your own do not fire on
+            replays.
         progress: show a progress bar.
         options: the above, by name.
 
