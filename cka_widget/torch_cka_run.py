@@ -24,7 +24,7 @@ from cka_widget.engine.sums import HsicSums
 Names = Sequence[str] | None
 
 # Of the number of samples by which a block is weighted in each sum.
-_POWERS = {"h": 1, "d": 1, "hh": 2, "hd": 2, "dd": 2, "moments": 0}
+_POWERS = {"h": 1, "d": 1, "hh": 2, "hd": 2, "dd": 2, "chance2": 2, "chance4": 4, "moments": 0}
 
 
 class _Order(AsUsual):

@@ -43,6 +43,11 @@ def sums_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
+def double(x: Tensor) -> Tensor:
+    """The same numbers in float64, where sums are kept."""
+    return x.to(sums_device(x.device)).double()
+
+
 def resolve(precision: str | None, device: torch.device) -> str:
     """The precision of a run; None follows `torch.set_float32_matmul_precision` on CUDA.
 

@@ -199,7 +199,7 @@ def rbf_(squared: Tensor, sigma: float | Tensor) -> None:
     squared.exp_()
 
 
-def u_centre_(gram: Tensor) -> Tensor:
+def u_centre_(gram: Tensor) -> tuple[Tensor, Tensor]:
     """U-centring (Szekely and Rizzo 2014), in place on (..., m, m), m >= 3.
 
     U(K)_ij = K_ij - sum_j K_ij / (m-2) - sum_i K_ij / (m-2) + sum K / ((m-1)(m-2)) off the
@@ -207,13 +207,13 @@ def u_centre_(gram: Tensor) -> Tensor:
     unbiased HSIC of Song et al. (2012, eq. 5).
 
     Returns:
-        |K|^2 - |U(K)|^2 without K's diagonal, (...).
+        |K|^2 - |U(K)|^2 without K's diagonal, (...), and what `u_shift` gives, (..., m).
     """
     sums = off_diagonal_sums_(gram)
     shift = u_shift(sums, gram.shape[-1])
     gram.sub_(shift[..., None]).sub_(shift[..., None, :])
     gram.diagonal(dim1=-2, dim2=-1).zero_()
-    return 2 * (sums * shift).sum(-1)
+    return 2 * (sums * shift).sum(-1), shift
 
 
 def centre_(gram: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine import accelerator
+from cka_widget.engine.permutations import fourth_cumulants
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import ARRAYS, Array, HsicSums, in_unit
 
@@ -23,12 +24,19 @@ class Sums:
         self.unit = np.zeros(rows)
         self.d = torch.zeros(rows, dtype=torch.float64, device=device)
         self.moments = torch.zeros(4, rows, dtype=torch.float64, device=device)
-        self.h, self.hh, self.hd, self.dd = (
-            torch.zeros(rows, rows, dtype=torch.float64, device=device) for _ in range(4)
+        self.h, self.hh, self.hd, self.dd, self.chance2, self.chance4 = (
+            torch.zeros(rows, rows, dtype=torch.float64, device=device) for _ in range(6)
         )
 
-    def add(self, h: Tensor, d: Tensor, n: int) -> None:
-        """Add blocks of n samples: HSICs h (blocks, R, R), self-HSICs d (blocks, R)."""
+    def add(self, h: Tensor, d: Tensor, n: int, shapes: Tensor | None = None) -> None:
+        """Add blocks of n samples.
+
+        Args:
+            h: HSICs (blocks, R, R).
+            d: self-HSICs (blocks, R).
+            n: samples of a block.
+            shapes: of the Grams, see `permutations`; without them chance is not summed.
+        """
         self.weight += n * len(h)
         self.blocks += len(h)
         self.h.add_(h.sum(0), alpha=n)
@@ -37,6 +45,12 @@ class Sums:
         self.hd.add_((h * d[:, :, None]).sum(0), alpha=n**2)
         self.dd.addmm_(d.mT, d, alpha=n**2)
         self.moments.add_(torch.stack([d, d**2, d**3, d**4]).sum(1))
+        if shapes is None:
+            return
+        self.chance2.addmm_(d.mT, d, alpha=2 * n / (n - 3))
+        size = (n * d).square()
+        fourth = fourth_cumulants(shapes, n).clamp(min=0)
+        self.chance4.add_((fourth * size[:, :, None] * size[:, None, :]).sum(0))
 
     def count_in(self, unit: Array) -> None:
         """From now on rows count in 2^unit (R,), see `HsicSums`; rare, so the host does it."""
@@ -114,10 +128,10 @@ class HsicAccumulator:
             raise
 
     def _add(self, stack: GramStack) -> None:
-        for h, n in stack.products():
+        for h, shapes, n in stack.products():
             h = h.to(self._device)
             d = h.diagonal(dim1=-2, dim2=-1)
-            self.rows.add(h, d, n)
+            self.rows.add(h, d, n, shapes)
             if self.pooled is not None:
                 self.pooled.add(*self._pool(h, d, self._weights), n)
 

@@ -1,4 +1,4 @@
-"""What chance alone would give: the permutation null, exact and without permuting.
+"""What chance alone would give: the permutation null, without permuting.
 
 Pair the rows of one layer with the other's in random order: over all orders of a block of m
 samples the unbiased HSIC has mean 0 and variance
@@ -7,13 +7,14 @@ samples the unbiased HSIC has mean 0 and variance
 
 because U-centred Grams have zero row sums (the moments of sum_ij K_ij L_p(i)p(j) then involve
 nothing but sum K^2 and sum L^2). Self-HSICs do not change with the order. The spread of CKA under
-the null therefore stands in the sums every run keeps, for any kernel.
+the null therefore stands in the sums every run keeps, for any kernel; and so does its kurtosis,
+which tells how far a score can get where a few samples make most of a Gram.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,20 +27,36 @@ if TYPE_CHECKING:
     from cka_widget.engine.result import CKAResult
 
 
-def null_deviation(sums: HsicSums, samples: int) -> Array:
+def null_deviation(sums: HsicSums) -> Array:
     """Standard deviation of every cell's CKA when rows are paired at random, (R, R).
 
-    sqrt(sum_b n_b^2 v_b / (D_i D_j)), v_b = 2 d_b,i d_b,j / (m (m - 3)), D = sum n_b d_b, with
-    the mean block size for m.
+    sqrt(sum_b n_b^2 v_b / (D_i D_j)), v_b = 2 d_b,i d_b,j / (n_b (n_b - 3)), D = sum n_b d_b.
     """
-    if not sums.blocks:
-        return np.full_like(sums.h, np.nan)
-    m = samples / sums.blocks
+    return _relative(sums, sums.chance2, 2)
+
+
+def _relative(sums: HsicSums, cumulant: Array, order: int) -> Array:
+    """The root of an HSIC's cumulant, as a CKA; NaN where a self-HSIC is not positive."""
     with np.errstate(invalid="ignore", divide="ignore"):
         d = np.where(sums.d > 0, sums.d, np.nan)
-        variance = 2 / (m * (m - 3)) * sums.dd / np.outer(d, d)
-    deviation: Array = np.sqrt(variance)
-    return deviation
+        relative: Array = (cumulant / np.outer(d, d) ** (order / 2)) ** (1 / order)
+    return relative
+
+
+def of_older_sums(arrays: dict[str, Array], weight: float, blocks: int, samples: int) -> None:
+    """Add the cumulants to the sums of a file that has none, as if its blocks had one size.
+
+    The fourth is that of Grams of one dimension, and by Cauchy and Schwarz not below
+    12 sum_b v_b^2; of files without moments, that of blocks with one self-HSIC.
+    """
+    m, n = (total / max(blocks, 1) for total in (samples, weight))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = np.float64(2) / (m * (m - 3)) if m > 3 else np.nan
+        arrays["chance2"] = variance * arrays["dd"]
+        powers = np.sqrt(arrays["moments"][3])
+        fourth = 12 * (variance * n * n) ** 2 * np.outer(powers, powers)
+        even = 12 * arrays["chance2"] ** 2 / max(blocks, 1)
+    arrays["chance4"] = np.where(np.isnan(fourth), even, fourth)
 
 
 def null(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
@@ -61,28 +78,46 @@ def null(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
     """
     if not result.provenance.get("unbiased", True):
         raise ValueError("the null needs unbiased=True: the biased HSIC is above 0 by chance")
-    return result.mean_over_pairs(null_deviation(result.sums, result.samples), row_model, col_model)
+    return result.mean_over_pairs(null_deviation(result.sums), row_model, col_model)
 
 
 def p_values(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
     """Probability of a score at least this high by chance, cell by cell; arguments as of `null`.
 
-    The null of B blocks is taken as a chi-square with B degrees of freedom, brought to mean 0
-    and the deviation of `null`: that is its shape for features of one dimension, and a heavier
-    tail than that of wider ones. Wilson and Hilferty (1931) give its tail.
+    The null is taken as a chi-square brought to mean 0, with the deviation of `null` and the
+    excess kurtosis k of all orders: f = 12 / k degrees of freedom, which are the number of blocks
+    for features of one dimension that are alike in all of them, more for wider ones, and fewer
+    where few samples or blocks dominate. Of ensembles the mean over pairs of the pairs' fourth
+    roots, as of the deviations.
     """
-    z = _normal(result, row_model, col_model)
-    frame: pd.DataFrame = np.frompyfunc(math.erfc, 1, 1)(z / math.sqrt(2)).astype(float) / 2
-    return frame
+    deviation = null(result, row_model, col_model)
+    root = _relative(result.sums, result.sums.chance4, 4)
+    kurtosis = (result.mean_over_pairs(root, row_model, col_model) / deviation) ** 4
+    ratio = result.matrix(row_model, col_model) / deviation
+    p: pd.DataFrame = ratio.copy()
+    p[:] = _chi_square_tail(ratio.to_numpy(), 12 / np.maximum(kurtosis.to_numpy(), 1e-9))
+    return p
 
 
-def _normal(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
-    """Scores as deviates that chance alone would give a standard normal distribution."""
-    ratio = result.matrix(row_model, col_model) / null(result, row_model, col_model)
-    width = 2 / (9 * max(result.blocks, 1))
-    return (np.cbrt(np.maximum(1 + 3 * math.sqrt(width) * ratio, 0)) - (1 - width)) / math.sqrt(
-        width
-    )
+def _chi_square_tail(t: Array, f: Array) -> Array:
+    """P((X - f) / sqrt(2 f) >= t) of a chi-square with f degrees of freedom.
+
+    Above 2 by Wilson and Hilferty (1931), which is somewhat too high far out. Below them
+    y^(f/2 - 1) exp(-y) / Gamma(f/2) at 2 y = f + t sqrt(2 f), a bound that is close far out.
+    """
+    width = 2 / (9 * f)
+    root = np.cbrt(np.maximum(1 + 3 * np.sqrt(width) * t, 0))
+    p: Array = _each(math.erfc, (root - (1 - width)) / np.sqrt(2 * width)) / 2
+    few = f <= 2
+    half = f[few] / 2
+    y = np.maximum(half + t[few] * np.sqrt(half), 1e-300)
+    bound = (half - 1) * np.log(y) - y - _each(math.lgamma, half)
+    p[few] = np.exp(np.minimum(bound, 0))
+    return p
+
+
+def _each(function: Callable[[float], float], x: Array) -> Array:
+    return np.asarray(np.frompyfunc(function, 1, 1)(x), dtype=np.float64)
 
 
 def above_chance(
@@ -97,6 +132,5 @@ def above_chance(
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha} must be between 0 and 1")
-    z = _normal(result, row_model, col_model)
-    level = alpha / max(int(z.notna().to_numpy().sum()), 1)
-    return z >= -NormalDist().inv_cdf(level)
+    p = p_values(result, row_model, col_model)
+    return p <= alpha / max(int(p.notna().to_numpy().sum()), 1)

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine import accelerator, gram, symmetric
+from cka_widget.engine.accelerator import double
+from cka_widget.engine.permutations import shapes
 
 
-def unbiased_hsics(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor]:
+def unbiased_hsics(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     """<U(K), U(L)> / (m (m-3)) of all pairs of rows; Song et al. (2012), eq. 5.
 
     U-centring is a projection: <U(K), U(L)> = <K, U(L)>, and K's row sums are enough. That cancels
@@ -19,22 +21,31 @@ def unbiased_hsics(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor]:
         centred: rows to U-centre.
 
     Returns:
-        (blocks, R, R) float64, and every row's rho (R,), see `care`.
+        (blocks, R, R) float64; every row's rho (R,), see `care`; the Grams' `shapes`.
     """
     rows, _, m, _ = grams.shape
-    removed = torch.zeros(rows, dtype=torch.float64, device=_sums(grams))
+    removed = torch.zeros(rows, dtype=torch.float64, device=accelerator.sums_device(grams.device))
+    energy = grams.diagonal(dim1=-2, dim2=-1).clone()
     if len(centred) > rows / 2:  # one call for all costs less, and changes nothing
-        removed += _double(gram.u_centre_(grams).sum(-1))
+        lost, shift = gram.u_centre_(grams)
+        removed += double(lost.sum(-1))
+        energy -= 2 * shift
     else:
         for row in centred:
-            removed[row] = gram.u_centre_(grams[row]).sum()
-    sums = _double(gram.off_diagonal_sums_(grams)).transpose(0, 1)
+            lost, shift = gram.u_centre_(grams[row])
+            removed[row] = lost.sum()
+            energy[row] -= 2 * shift
+    sums = gram.off_diagonal_sums_(grams)
     product = _products(grams)
-    cancelled = 2 * torch.bmm(sums, gram.u_shift(sums, m).mT)
+    exact = double(sums).transpose(0, 1)
+    cancelled = 2 * torch.bmm(exact, gram.u_shift(exact, m).mT)
     removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)
     product -= cancelled
     product = (product + product.mT) / 2  # to the last digit
-    return product / (m * (m - 3)), _rho(product, removed)
+    shift = gram.u_shift(sums, m)
+    square = product.diagonal(dim1=-2, dim2=-1).mT
+    made = shapes(grams, shift, square, energy - 2 * shift)
+    return product / (m * (m - 3)), _rho(product, removed), made
 
 
 def biased_hsics(grams: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +57,7 @@ def biased_hsics(grams: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (blocks, R, R) float64, and every row's rho (R,), see `care`.
     """
-    removed = _double(gram.centre_(grams).sum(-1))
+    removed = double(gram.centre_(grams).sum(-1))
     product = _products(grams)
     return product / (grams.shape[-1] - 1) ** 2, _rho(product, removed)
 
@@ -57,15 +68,7 @@ def _products(grams: Tensor) -> Tensor:
     product = flat.new_empty(*flat.shape[:2], flat.shape[1])
     with accelerator.uncast(flat.device), accelerator.matmul(flat.device, "highest"):
         symmetric.way(product, flat)(product, flat)
-    return _double(product)
-
-
-def _sums(x: Tensor) -> torch.device:
-    return accelerator.sums_device(x.device)
-
-
-def _double(x: Tensor) -> Tensor:
-    return x.to(_sums(x)).double()
+    return double(product)
 
 
 def _rho(product: Tensor, removed: Tensor) -> Tensor:

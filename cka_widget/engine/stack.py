@@ -284,8 +284,10 @@ class GramStack:
         """Rows that got nothing since `begin`."""
         return [row for row, filled in enumerate(self._filled) if not filled]
 
-    def products(self) -> Iterator[tuple[Tensor, int]]:
-        """HSIC of all pairs of rows, a few blocks at a time: (blocks, R, R) float64, block size.
+    def products(self) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+        """HSIC of all pairs of rows, a few blocks at a time.
+
+        Each time (blocks, R, R) float64, `permutations.shapes` if unbiased, and the blocks' size.
 
         Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Both are in the rows'
         `units`. Rows that were not filled since `begin` are NaN. When all are drawn, `suspects`
@@ -303,12 +305,12 @@ class GramStack:
         for s in self.segments:
             for first in range(0, s.blocks, together):
                 last = min(first + together, s.blocks)
-                product, rho = self._multiply(s, first, last)
+                product, made, rho = self._multiply(s, first, last)
                 if self._queued:
                     worst = rho if worst is None else torch.fmax(worst, rho)
                 elif self._note(rho.tolist(), uncentred):
-                    product, _ = self._multiply(s, first, last)
-                yield product, s.size
+                    product, made, _ = self._multiply(s, first, last)
+                yield product, made, s.size
         # Where all features are centred nothing is read, so that the host may run ahead; they may
         # grow by 1e8 then.
         if worst is not None and (self._asleep or any(uncentred)):
@@ -342,15 +344,17 @@ class GramStack:
         """log2 of every row's mean energy of a sample in its first batch; 0 before it came."""
         return [row.energy or 0.0 for row in self.rows]
 
-    def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """HSICs of some blocks of a segment, and every row's rho (R,)."""
+    def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """HSICs of some blocks of a segment, the Grams' shapes, and every row's rho (R,)."""
         m = s.size
         start, end = s.offset + first * m * m, s.offset + last * m * m
         grams = self.grams()[:, start:end].view(-1, last - first, m, m)
         if self.kernel.unbiased:
             centred = [row for row, state in enumerate(self.rows) if state.centre_gram]
-            return unbiased_hsics(grams, centred)
-        return biased_hsics(grams)
+            product, rho, made = unbiased_hsics(grams, centred)
+            return product, made, rho
+        product, rho = biased_hsics(grams)
+        return product, None, rho
 
     def _slots_of(self, row: int) -> Slots:
         found = self._slots.get(row)

@@ -16,15 +16,18 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from cka_widget.engine.null import of_older_sums
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
 from cka_widget.engine.sums import ARRAYS, HsicSums, empty
 
-# Format 3 has a checksum, the ids of its runs and units; 2 brought `moments`.
+# Format 3 has a checksum, the ids of its runs, units and what chance gives; 2 brought `moments`.
 VERSION = 3
 _KEY, _CHECKSUM = "cka_widget", "sha256"
 # Above any count or sum of a run, and far within float64.
 _MOST = 1e18
+# Arrays that files of format 1 and 2 may lack.
+_LATER = ("moments", "chance2", "chance4")
 _KINDS: dict[str, Any] = {
     "rows": list,
     "row_reasons": list,
@@ -208,9 +211,9 @@ def _text(value: Any) -> str:
 
 
 def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) -> HsicSums:
-    found = {name: arrays[prefix + name] for name in ARRAYS if name != "moments"}
-    # Files of format 1 have none: what they hold is shown without confidence intervals.
-    found["moments"] = arrays.get(prefix + "moments", empty("moments", size))
+    found = {name: arrays[prefix + name] for name in ARRAYS if name not in _LATER}
+    # Files of format 1 have no moments: what they hold is shown without confidence intervals.
+    found |= {name: arrays.get(prefix + name, empty(name, size)) for name in _LATER}
     # Those of formats 1 and 2 count in 2^0.
     found["unit"] = arrays.get(prefix + "unit", np.zeros(size))
     wanted = {name: empty(name, size) for name in found}
@@ -218,4 +221,6 @@ def _sums(prefix: str, size: int, text: dict[str, Any], arrays: dict[str, Any]) 
         raise ValueError("its arrays do not fit its layers")
     if not (np.abs(found["unit"]) < 1e6).all():
         raise ValueError("its units are no numbers")
+    if prefix + "chance2" not in arrays:
+        of_older_sums(found, text["weight"], text["blocks"], text["samples"])
     return HsicSums(text["weight"], text["blocks"], **found)

@@ -26,6 +26,10 @@ class HsicSums:
         hh: sum n_b^2 h_b,ij^2.
         hd: sum n_b^2 h_b,ij d_b,i.
         dd: sum n_b^2 d_b,i d_b,j.
+        chance2: variance of h over all orders of the samples of one row in every block, which is
+            sum n_b^2 2 d_b,i d_b,j / (n_b (n_b - 3)).
+        chance4: fourth cumulant of h over these orders, blocks of a negative one left out; like
+            chance2 it is 0 of the biased estimator and of means over particle pairs.
         moments: sum d_b^k for k = 1, 2, 3, 4, (4, R).
         unit: whole numbers: row i's Gram counts in 2^unit_i here, so h_ij in 2^(unit_i + unit_j).
             Fourth powers of HSICs would leave float64 else, where features are 1e-20 or 1e20.
@@ -38,6 +42,8 @@ class HsicSums:
     hh: Array
     hd: Array
     dd: Array
+    chance2: Array
+    chance4: Array
     moments: Array
     unit: Array
 
@@ -127,6 +133,8 @@ def in_unit(name: str, sums: Array, change: Array) -> Array:
         "hh": 2 * (rows + change),
         "hd": 3 * rows + change,
         "dd": 2 * (rows + change),
+        "chance2": 2 * (rows + change),
+        "chance4": 4 * (rows + change),
         "moments": 2 * powers * change,
     }[name]
     with np.errstate(over="ignore", under="ignore"):
@@ -134,7 +142,7 @@ def in_unit(name: str, sums: Array, change: Array) -> Array:
     return scaled
 
 
-SQUARE = ("h", "hh", "hd", "dd")
+SQUARE = ("h", "hh", "hd", "dd", "chance2", "chance4")
 ARRAYS = (*SQUARE, "d", "moments")
 
 

@@ -1,0 +1,183 @@
+"""Fourth moments of the unbiased HSIC over all orders of a block's samples, without permuting.
+
+Of U-centred Grams A and B let T = <A, B_p>, B_p being B with its samples in the order p. T^4 is a
+sum over four pairs of samples, and pairs that share samples form a multigraph of four edges. Over
+all orders
+
+    E[T^4] = sum_g ways_g A_g B_g / (m (m-1) ... (m - v_g + 1)),
+
+where v_g is the number of vertices of the multigraph g, ways_g how many of the terms form it, and
+A_g the sum of its products of A over different samples. Rows of A sum to 0, so that a vertex of one
+edge can be taken away, and five such sums are left (Kazi-Aoual et al. 1995 have the third moment).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+from torch.linalg import vecdot
+
+from cka_widget.engine import accelerator
+from cka_widget.engine.accelerator import double
+
+# Samples of a block whose Gram is looked at whole; more of them are represented by so many.
+_SAMPLES = 48
+# Numbers of Grams looked at at a time: they stay in the processor's cache.
+_TOGETHER = 1 << 19
+
+# Vertices, ways, and A_g in the sums of `_shapes`, of every multigraph that does not vanish.
+_MULTIGRAPHS = (
+    (2, 8, (1, 0, 0, 0, 0)),
+    (3, 64, (1, 0, 0, 0, 0)),
+    (3, 48, (0, 1, 0, 0, 0)),
+    (3, 96, (0, 0, 1, 0, 0)),
+    (4, 64, (1, 0, 0, 0, 0)),
+    (4, 96, (1, -1, 0, 0, 0)),
+    (4, 96, (1, 0, -1, 0, 0)),
+    (4, 192, (0, 1, 1, 0, 0)),
+    (4, 768, (0, 0, 1, 0, 0)),
+    (4, 12, (0, 0, 0, 0, 1)),
+    (4, 48, (0, 0, 0, 1, 0)),
+    (5, 144, (1, -1, 0, 0, 0)),
+    (5, 384, (1, -1, -1, 0, 0)),
+    (5, 192, (1, -1, -4, 0, 0)),
+    (5, 48, (0, 2, 2, 0, -1)),
+    (5, 192, (0, 1, 3, -1, 0)),
+    (5, 1152, (0, 0, 1, 0, 0)),
+    (6, 1152, (1, -1, -2, 0, 0)),
+    (6, 384, (1, -2, -7, 1, 0)),
+    (6, 48, (2, -4, -4, 0, 1)),
+    (6, 48, (1, -5, -12, 2, 1)),
+    (7, 96, (6, -12, -32, 4, 1)),
+    (8, 144, (6, -12, -32, 4, 1)),
+)
+
+
+def fourth_cumulants(shapes: Tensor, m: int) -> Tensor:
+    """Fourth cumulants of HSIC(K, L) over all orders, in HSIC(K, K)^2 HSIC(L, L)^2.
+
+    The variance is 2 HSIC(K, K) HSIC(L, L) / (m (m-3)), so that E[h^4] - 3 Var^2 is left.
+
+    Args:
+        shapes: of the rows' Grams, (blocks, R, 5), see `shapes`.
+        m: samples of a block.
+
+    Returns:
+        (blocks, R, R) float64.
+    """
+    weights = _weights(m, accelerator.sums_device(shapes.device))
+    return shapes @ weights @ shapes.mT - 12 / (m * (m - 3)) ** 2
+
+
+@functools.lru_cache(64)  # making a tensor of numbers waits for all that a device has queued
+def _weights(m: int, device: torch.device) -> Tensor:
+    """What every product of two sums, one of A and one of B, counts in E[T^4], (5, 5)."""
+    graphs = [(ways / math.perm(m, v), sums) for v, ways, sums in _MULTIGRAPHS if v <= m]
+    table = [[sum(c * s[i] * s[j] for c, s in graphs) for j in range(5)] for i in range(5)]
+    return torch.tensor(table, dtype=torch.float64, device=device)
+
+
+def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tensor:
+    """How unevenly U-centred Grams A are made, whatever their size: five sums, with |A| = 1.
+
+    Sums over different samples of A_ij^4; A_ij^2 A_ik^2; A_ij^2 A_ik A_jk; A_ij A_jk A_kl A_li;
+    and A_ij^2 A_kl^2. Of large blocks the samples of most energy are taken as they are, and an
+    even choice of the others stands for all of them.
+
+    Args:
+        grams: K without its diagonal (R, blocks, m, m); may be U-centred in place.
+        shift: what U-centring takes from every row and column, (R, blocks, m).
+        square: |A|^2, (R, blocks).
+        energy: K_ii of the samples, their mean taken off, to put them in order, (R, blocks, m).
+
+    Returns:
+        (blocks, R, 5) in float64.
+    """
+    m = grams.shape[-1]
+    together = max(1, _TOGETHER // (grams.shape[1] * min(m, _SAMPLES) ** 2))
+    found = []
+    parts = (torch.split(x, together) for x in (grams, shift, square, energy))
+    with accelerator.uncast(grams.device), accelerator.matmul(grams.device, "highest"):
+        for k, u, q, e in zip(*parts, strict=True):
+            # With |A| = 1, products stay within float32 whatever the features' size.
+            scale = torch.where(q > 0, 1 / q, 0.0).to(k.device, k.dtype)[..., None, None]
+            if m <= _SAMPLES:
+                part = _sums_of_all(_centre_(k, u), scale)
+            else:
+                part = _sums_of_some(_centre_(*_chosen(k, u, e)), scale, m)
+            apart = (q > 0).double() - 4 * part[..., 1] - 2 * part[..., 0]
+            found.append(torch.cat([part, apart[..., None]], -1))
+    return torch.cat(found).transpose(0, 1)
+
+
+def _centre_(grams: Tensor, shift: Tensor) -> Tensor:
+    grams.sub_(shift[..., None]).sub_(shift[..., None, :])
+    grams.diagonal(dim1=-2, dim2=-1).zero_()
+    return grams
+
+
+def _sums_of_all(a: Tensor, scale: Tensor) -> Tensor:
+    """The first four sums of `shapes`, (R, blocks, 4)."""
+    squares, paths = (a * a).mul_(scale), a.matmul(a).mul_(scale)
+    edges, turns = squares.flatten(-2), paths.flatten(-2)
+    quadruple, bent, closed = (
+        double(vecdot(x, y)) for x, y in ((edges, edges), (edges, turns), (turns, turns))
+    )
+    stars = double(paths.diagonal(dim1=-2, dim2=-1)).square().sum(-1)
+    return torch.stack([quadruple, stars - quadruple, bent, closed - 2 * stars + quadruple], -1)
+
+
+def _sums_of_some(a: Tensor, scale: Tensor, m: int) -> Tensor:
+    """The same of a block of m samples, from A of those of `_choice`."""
+    _, counts = _choice(m, a.device, a.dtype)
+    n, pair = _counts(m, accelerator.sums_device(a.device))
+    n2 = n.square()
+    squares, paths = (a * a).mul_(scale), (a * counts).matmul(a).mul_(scale)
+    fourth, crossed, closed = (
+        double(x * y) for x, y in ((squares, squares), (squares, paths), (paths, paths))
+    )
+    energy = double(paths.diagonal(dim1=-2, dim2=-1)).square()
+    stars = energy @ n - fourth @ n2 @ n
+    cycles = closed @ n @ n - 2 * (energy @ n2) + fourth @ n2 @ n2
+    found = torch.stack([fourth @ n @ n, stars, crossed @ n @ n, cycles], -1)
+    # Their |A|^2 is not quite the one they stand for.
+    part = (double(squares) @ pair @ pair)[..., None]
+    return torch.where(part > 0, found / part.square(), 0.0)
+
+
+def _chosen(grams: Tensor, shift: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+    """K and the shifts of the samples of `_choice`."""
+    m = grams.shape[-1]
+    places = _choice(m, grams.device, grams.dtype)[0]
+    order = energy.argsort(-1, descending=True)[..., places]
+    at = (order[..., :, None] * m + order[..., None, :]).flatten(-2)
+    some = grams.flatten(-2).gather(-1, at).view(*order.shape, _SAMPLES)
+    return some, shift.gather(-1, order)
+
+
+@functools.lru_cache(64)
+def _choice(m: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Places of the samples, in the order of their energy, and how many each stands for.
+
+    The first half stand for themselves. The others share out what is left, in equal lots; the
+    golden ratio spreads their places within the lots.
+    """
+    first, rest = _SAMPLES // 2, _SAMPLES - _SAMPLES // 2
+    lot = (m - first) / rest
+    places = [*range(first), *(first + int((k + k * 0.618034 % 1) * lot) for k in range(rest))]
+    counts, _ = _counts(m, accelerator.sums_device(device))
+    return torch.tensor(places, device=device), counts.to(device, dtype)
+
+
+@functools.lru_cache(64)
+def _counts(m: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How many samples each stands for, so that sets of four do for as many; and that pairs do."""
+    first, rest = _SAMPLES // 2, _SAMPLES - _SAMPLES // 2
+    four, two = ((math.perm(m - first, k) / math.perm(rest, k)) ** (1 / k) for k in (4, 2))
+    table = torch.tensor(
+        [[1.0] * first + [n] * rest for n in (four, two)], dtype=torch.float64, device=device
+    )
+    return table[0], table[1]
