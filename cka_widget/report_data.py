@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cka_widget.engine.keys import Cell
+from cka_widget.engine.null import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +65,7 @@ def page_data(
         "seconds": float(provenance.get("seconds") or 0),
         "setting": _setting(provenance),
         "footnote": _footnote(result),
+        "chance_note": caveat(result),
         "warnings": list(result.warnings),
     }
 

@@ -53,6 +53,11 @@ class Diagnostics:
         self._classes.update(labels)
         self._unpaired |= any(other != labels for other in found[1:])
 
+    @property
+    def classes(self) -> int:
+        """Number of classes that the batches' labels told of; 0 without labels."""
+        return len(self._classes)
+
     def warnings(self) -> list[str]:
         """Sentences, most misleading first."""
         waiting, self._waiting = self._waiting, []

@@ -43,22 +43,6 @@ def _relative(sums: HsicSums, cumulant: Array, order: int) -> Array:
     return relative
 
 
-def of_older_sums(arrays: dict[str, Array], weight: float, blocks: int, samples: int) -> None:
-    """Add the cumulants to the sums of a file that has none, as if its blocks had one size.
-
-    The fourth is that of Grams of one dimension, and by Cauchy and Schwarz not below
-    12 sum_b v_b^2; of files without moments, that of blocks with one self-HSIC.
-    """
-    m, n = (total / max(blocks, 1) for total in (samples, weight))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        variance = np.float64(2) / (m * (m - 3)) if m > 3 else np.nan
-        arrays["chance2"] = variance * arrays["dd"]
-        powers = np.sqrt(arrays["moments"][3])
-        fourth = 12 * (variance * n * n) ** 2 * np.outer(powers, powers)
-        even = 12 * arrays["chance2"] ** 2 / max(blocks, 1)
-    arrays["chance4"] = np.where(np.isnan(fourth), even, fourth)
-
-
 def null(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
     """Standard deviation of `matrix` under the permutation null, whose mean is 0.
 
@@ -79,6 +63,14 @@ def null(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
     if not result.provenance.get("unbiased", True):
         raise ValueError("the null needs unbiased=True: the biased HSIC is above 0 by chance")
     return result.mean_over_pairs(null_deviation(result.sums), row_model, col_model)
+
+
+def caveat(result: CKAResult) -> str:
+    """What "above chance" may come down to where the batches had labels; empty where not."""
+    classes = getattr(result, "provenance", {}).get("classes") or 0
+    if classes < 2:
+        return ""
+    return "A score above chance may mean no more than that both layers tell the classes apart."
 
 
 def p_values(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:

@@ -18,15 +18,15 @@ import math
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot
+from torch.linalg import vecdot, vector_norm
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.accelerator import double
 
 # Samples of a block whose Gram is looked at whole; more of them are represented by so many.
 _SAMPLES = 48
-# Numbers of Grams looked at at a time: they stay in the processor's cache.
-_TOGETHER = 1 << 19
+# Numbers of Grams looked at at a time: bounds the memory beside them.
+_TOGETHER = 1 << 20
 
 # Vertices, ways, and A_g in the sums of `_shapes`, of every multigraph that does not vanish.
 _MULTIGRAPHS = (
@@ -84,8 +84,9 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
     """How unevenly U-centred Grams A are made, whatever their size: five sums, with |A| = 1.
 
     Sums over different samples of A_ij^4; A_ij^2 A_ik^2; A_ij^2 A_ik A_jk; A_ij A_jk A_kl A_li;
-    and A_ij^2 A_kl^2. Of large blocks the samples of most energy are taken as they are, and an
-    even choice of the others stands for all of them.
+    and A_ij^2 A_kl^2. The third and fourth tell of directions, and cost more than the rest: the
+    first block's stand for all. Of large blocks the samples of most energy are taken as they are,
+    and an even choice of the others stands for all of them.
 
     Args:
         grams: K without its diagonal (R, blocks, m, m); may be U-centred in place.
@@ -105,11 +106,13 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
             # With |A| = 1, products stay within float32 whatever the features' size.
             scale = torch.where(q > 0, 1 / q, 0.0).to(k.device, k.dtype)[..., None, None]
             if m <= _SAMPLES:
-                part = _sums_of_all(_centre_(k, u), scale)
+                *local, bent, cycles = _sums_of_all(_centre_(k, u), scale)
             else:
-                part = _sums_of_some(_centre_(*_chosen(k, u, e)), scale, m)
-            apart = (q > 0).double() - 4 * part[..., 1] - 2 * part[..., 0]
-            found.append(torch.cat([part, apart[..., None]], -1))
+                *local, bent, cycles = _sums_of_some(_centre_(*_chosen(k, u, e)), scale, m)
+            known = q[:, :1] > 0  # else as of one dimension, of which cycles have most
+            cycles = torch.where(known, cycles, 1.0).expand_as(q)
+            apart = (q > 0).double() - 4 * local[1] - 2 * local[0]
+            found.append(torch.stack([*local, bent.expand_as(q), cycles, apart], -1))
     return torch.cat(found).transpose(0, 1)
 
 
@@ -119,33 +122,36 @@ def _centre_(grams: Tensor, shift: Tensor) -> Tensor:
     return grams
 
 
-def _sums_of_all(a: Tensor, scale: Tensor) -> Tensor:
-    """The first four sums of `shapes`, (R, blocks, 4)."""
-    squares, paths = (a * a).mul_(scale), a.matmul(a).mul_(scale)
-    edges, turns = squares.flatten(-2), paths.flatten(-2)
-    quadruple, bent, closed = (
-        double(vecdot(x, y)) for x, y in ((edges, edges), (edges, turns), (turns, turns))
-    )
-    stars = double(paths.diagonal(dim1=-2, dim2=-1)).square().sum(-1)
-    return torch.stack([quadruple, stars - quadruple, bent, closed - 2 * stars + quadruple], -1)
+def _sums_of_all(a: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
+    """The first four sums of `shapes`: two (R, blocks), two (R, 1) of the first block."""
+    squares = (a * a).mul_(scale)
+    quadruple = double(vector_norm(squares.flatten(-2), dim=-1)).square()
+    stars = double(squares.sum(-1)).square().sum(-1)
+    first = a[:, :1]
+    edges, paths = squares[:, :1].flatten(-2), first.matmul(first).mul_(scale[:, :1]).flatten(-2)
+    bent, closed = double(vecdot(edges, paths)), double(vecdot(paths, paths))
+    return quadruple, stars - quadruple, bent, closed - 2 * stars[:, :1] + quadruple[:, :1]
 
 
-def _sums_of_some(a: Tensor, scale: Tensor, m: int) -> Tensor:
-    """The same of a block of m samples, from A of those of `_choice`."""
+def _sums_of_some(a: Tensor, scale: Tensor, m: int) -> tuple[Tensor, ...]:
+    """The same of blocks of m samples, from A of those of `_choice`."""
     _, counts = _choice(m, a.device, a.dtype)
     n, pair = _counts(m, accelerator.sums_device(a.device))
     n2 = n.square()
-    squares, paths = (a * a).mul_(scale), (a * counts).matmul(a).mul_(scale)
-    fourth, crossed, closed = (
-        double(x * y) for x, y in ((squares, squares), (squares, paths), (paths, paths))
-    )
-    energy = double(paths.diagonal(dim1=-2, dim2=-1)).square()
-    stars = energy @ n - fourth @ n2 @ n
-    cycles = closed @ n @ n - 2 * (energy @ n2) + fourth @ n2 @ n2
-    found = torch.stack([fourth @ n @ n, stars, crossed @ n @ n, cycles], -1)
+    squares = (a * a).mul_(scale)
+    edges, fourth = double(squares), double(squares * squares)
+    energy = (edges @ n).square()
+    first = a[:, :1]
+    paths = (first * counts).matmul(first).mul_(scale[:, :1])
+    bent, closed = double(squares[:, :1] * paths) @ n @ n, double(paths * paths) @ n @ n
+    cycles = closed - 2 * (energy[:, :1] @ n2) + fourth[:, :1] @ n2 @ n2
     # Their |A|^2 is not quite the one they stand for.
-    part = (double(squares) @ pair @ pair)[..., None]
-    return torch.where(part > 0, found / part.square(), 0.0)
+    part = (edges @ pair @ pair).square()
+    found = (fourth @ n @ n, energy @ n - fourth @ n2 @ n, bent, cycles)
+    return tuple(
+        torch.where(p > 0, x / p, 0.0)
+        for x, p in zip(found, (part, part, part[:, :1], part[:, :1]), strict=True)
+    )
 
 
 def _chosen(grams: Tensor, shift: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:

@@ -456,7 +456,12 @@ class Session:
             samples=self.samples,
             batches=self.batches,
             warnings=tuple(self._warnings()),
-            provenance={**self.provenance, "sigma": self._sigma(), "seconds": seconds},
+            provenance={
+                **self.provenance,
+                "sigma": self._sigma(),
+                "classes": self._diagnostics.classes,
+                "seconds": seconds,
+            },
         )
 
     def _warnings(self) -> Iterator[str]:

@@ -16,10 +16,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from cka_widget.engine.null import of_older_sums
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
-from cka_widget.engine.sums import ARRAYS, HsicSums, empty
+from cka_widget.engine.sums import ARRAYS, HsicSums, empty, of_older_sums
 
 # Format 3 has a checksum, the ids of its runs, units and what chance gives; 2 brought `moments`.
 VERSION = 3

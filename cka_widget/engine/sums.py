@@ -150,3 +150,19 @@ def empty(name: str, rows: int) -> Array:
     """An array of `HsicSums` of so many rows, nothing known."""
     shape = {"d": (rows,), "unit": (rows,), "moments": (4, rows)}.get(name, (rows, rows))
     return np.full(shape, np.nan)
+
+
+def of_older_sums(arrays: dict[str, Array], weight: float, blocks: int, samples: int) -> None:
+    """Add the cumulants to the sums of a file that has none, as if its blocks had one size.
+
+    The fourth is that of Grams of one dimension, and by Cauchy and Schwarz not below
+    12 sum_b v_b^2; of files without moments, that of blocks with one self-HSIC.
+    """
+    m, n = (total / max(blocks, 1) for total in (samples, weight))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = np.float64(2) / (m * (m - 3)) if m > 3 else np.nan
+        arrays["chance2"] = variance * arrays["dd"]
+        powers = np.sqrt(arrays["moments"][3])
+        fourth = 12 * (variance * n * n) ** 2 * np.outer(powers, powers)
+        even = 12 * arrays["chance2"] ** 2 / max(blocks, 1)
+    arrays["chance4"] = np.where(np.isnan(fourth), even, fourth)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.engine.null import caveat
 from cka_widget.widgets.mds import angular_distance, classical_mds
 from cka_widget.widgets.particle_stats import OddOne, Verdict, judge, pair_mask
 
@@ -35,6 +36,8 @@ class Chance:
 
     above: bool
     deviation: float
+    caveat: str = ""
+    """What a score above chance may come down to."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,8 @@ def _chance(tables: Tables, at: tuple[int, int]) -> Chance | None:
     """Whether the score is above chance; None where that cannot be told."""
     if tables.null is None or not np.isfinite(tables.null[at]):
         return None
-    return Chance(bool(tables.above_chance[at]), float(tables.null[at]))
+    above = bool(tables.above_chance[at])
+    return Chance(above, float(tables.null[at]), caveat(tables.result) if above else "")
 
 
 def _particles(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:

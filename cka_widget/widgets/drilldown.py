@@ -233,7 +233,8 @@ def _header(data: CellScores, slots: tuple[str, str]) -> str:
     if not data.single:
         parts.append(tag("span", plural(int(data.pairs.sum()), "particle pair")))
     number = f'<div class="cka-score{"" if sure else " cka-unsettled"}">{"".join(parts)}</div>'
-    return title + number + tag("div", data.reason or _chance(data), class_="cka-muted")
+    help_ = {"title": data.chance.caveat} if data.chance and data.chance.caveat else {}
+    return title + number + tag("div", data.reason or _chance(data), class_="cka-muted", **help_)
 
 
 def _title_of(key: LayerKey) -> str:

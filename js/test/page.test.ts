@@ -41,7 +41,7 @@ function report(more: object = {}) {
       title: "CKA", models: [model("a", 2, ["x", "y"]), model("b", 3, ["u", "v", "w"])],
       matrices: { mean: half(5, (i, j) => i + j / 10), stderr: half(5, () => 0.01), spread: half(5, () => 0.02) },
       particles: { scores: half(13, (i, j) => i + j / 100), stderr: half(13, () => 0.01) },
-      particles_note: "", samples: 1, batches: 1, seconds: 1, setting: "", footnote: [], warnings: [], ...more,
+      particles_note: "", samples: 1, batches: 1, seconds: 1, setting: "", footnote: [], chance_note: "", warnings: [], ...more,
     }),
   );
 }

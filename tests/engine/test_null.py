@@ -1,4 +1,7 @@
-"""The permutation null against all permutations, and what it calls above chance."""
+"""The permutation null against all permutations, and what it calls above chance.
+
+benchmarks/above_chance.py has the rates in full.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from checks import run
 from oracles import hsic_song, linear_gram, rbf_gram
 from torch import nn
 
+from cka_widget.engine import permutations
 from cka_widget.engine.null import p_values
 from cka_widget.engine.result import CKAResult
 
@@ -25,6 +29,95 @@ def test_mean_and_variance_over_all_permutations(gram: object, m: int) -> None:
     scale = hsic_song(k, k) * hsic_song(other, other)
     assert np.mean(every) == pytest.approx(0, abs=1e-12 * np.sqrt(scale))
     assert np.var(every) == pytest.approx(2 * scale / (m * (m - 3)))
+
+
+def uneven(rng: np.random.Generator, m: int, d: int) -> np.ndarray:
+    """Features of which few samples make most of the Gram."""
+    return rng.standard_normal((m, d)) * np.exp(1.5 * rng.standard_normal((m, 1)))
+
+
+@pytest.mark.parametrize("m", [4, 5, 6, 7, 8])
+def test_fourth_cumulant_over_all_permutations(m: int) -> None:
+    """Of one block; 8 samples have every pattern in which four pairs can share samples."""
+    rng = np.random.default_rng(m)
+    features = [uneven(rng, m, d) for d in (1, 3)]
+    k, other = (linear_gram(x) for x in features)
+    orders = itertools.permutations(range(m))
+    every = np.array([hsic_song(k, other[np.ix_(p, p)]) for p in orders])
+    result = cka_result(features, [m])
+    expected = m**4 * (np.mean(every**4) - 3 * np.mean(every**2) ** 2)
+    assert result.sums.chance2[0, 1] == pytest.approx(m**2 * np.mean(every**2), rel=1e-5)
+    assert result.sums.chance4[0, 1] == pytest.approx(max(expected, 0), rel=1e-4, abs=1e-9)
+
+
+def test_fourth_cumulant_against_random_permutations() -> None:
+    """Of a block as large as usual, whose cumulant few samples make."""
+    rng = np.random.default_rng(3)
+    m = 24
+    features = [uneven(rng, m, d) for d in (1, 2)]
+    sums = cka_result(features, [m]).sums
+    a, b = (u_centred(linear_gram(x)) for x in features)
+    orders = rng.permuted(np.tile(np.arange(m), (200_000, 1)), axis=1)
+    h = np.concatenate(
+        [
+            np.einsum("ij,pij->p", a, b[p[:, :, None], p[:, None, :]]) / (m * (m - 3))
+            for p in np.array_split(orders, 100)
+        ]
+    )
+    expected = m**4 * (np.mean(h**4) - 3 * np.mean(h**2) ** 2)
+    assert expected > 10 * sums.chance2[0, 1] ** 2  # far from a normal's
+    assert sums.chance4[0, 1] == pytest.approx(expected, rel=0.1)
+
+
+def u_centred(k: np.ndarray) -> np.ndarray:
+    """By the definition, sample by sample (Szekely and Rizzo 2014)."""
+    m = len(k)
+    k = k - np.diag(np.diag(k))
+    out = np.zeros_like(k)
+    for i, j in itertools.permutations(range(m), 2):
+        out[i, j] = k[i, j] - k[i].sum() / (m - 2) - k[:, j].sum() / (m - 2)
+        out[i, j] += k.sum() / ((m - 1) * (m - 2))
+    return out
+
+
+class Given(nn.Module):
+    """Layers that give out their slices of the input."""
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        self.widths = widths
+        self.layers = nn.ModuleList(nn.Identity() for _ in widths)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        return [f(part) for f, part in zip(self.layers, x.split(self.widths, 1), strict=True)]
+
+
+def cka_result(features: list[np.ndarray], sizes: list[int], **options: object) -> CKAResult:
+    """A run that sees these features (n, d) as layers, in blocks of these sizes."""
+    x = torch.tensor(np.concatenate(features, 1), dtype=torch.float32)
+    models = {"a": Given([f.shape[1] for f in features])}
+    return run(models, list(x.split(sizes)), layers="layers.*", **options)
+
+
+@pytest.mark.parametrize("kind", ["even", "uneven", "rare"])
+@pytest.mark.parametrize("m", [64, 128, 256])
+def test_some_samples_stand_for_a_large_block(
+    monkeypatch: pytest.MonkeyPatch, m: int, kind: str
+) -> None:
+    rng = np.random.default_rng(m)
+    features = [uneven(rng, m, 1 + k // 2) for k in range(6)]
+    if kind == "even":
+        features = [rng.standard_normal((m, 1 + k // 2)) for k in range(6)]
+    if kind == "rare":
+        features = [rng.standard_normal((m, 4)) * (rng.random((m, 1)) < 0.06) for k in range(6)]
+    some = cka_result(features, [m]).sums
+    monkeypatch.setattr(permutations, "_SAMPLES", m)
+    every = cka_result(features, [m]).sums
+    np.testing.assert_allclose(some.chance2, every.chance2)
+    ratio = (some.chance4 / every.chance4)[np.triu_indices(6, 1)]
+    assert (ratio > 0.4).all()
+    assert (ratio < 2.5).all()
+    assert np.median(ratio) == pytest.approx(1, abs=0.25)
 
 
 class Halves(nn.Module):

@@ -169,6 +169,28 @@ def test_a_file_of_format_1_has_scores_and_no_intervals(tmp_path: Path) -> None:
     assert old.merge(result()).interval(a, b)[0].isna().all(axis=None)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_file_of_an_older_format_has_a_null(tmp_path: Path, version: int) -> None:
+    """As if its blocks had one size, as here; and, where it has moments, no lighter a tail."""
+    path = tmp_path / "run.safetensors"
+    new = result()
+    new.save(path)
+    gone = ("chance2", "chance4", *(["moments"] if version == 1 else []))
+    arrays = {k: v for k, v in load_file(path).items() if not k.endswith(gone)}
+    with safe_open(path, framework="np") as file:
+        text = json.loads(file.metadata()["cka_widget"])
+    save_file(arrays, path, metadata={"cka_widget": json.dumps(text | {"version": version})})
+    old = cw.load(path)
+    for a, b in ((a, b) for a in new.models for b in new.models):
+        pd.testing.assert_frame_equal(old.null(a, b), new.null(a, b))
+        assert new.above_chance(a, b).to_numpy()[old.above_chance(a, b).to_numpy()].all()
+        assert old.above_chance(a, b).any(axis=None)
+    if version == 2:
+        assert not (old.sums.chance4 < 0.99 * new.sums.chance4).any()
+    both = old.merge(result(seed=5))
+    np.testing.assert_allclose(both.sums.chance4, old.sums.chance4 + result(seed=5).sums.chance4)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -43,6 +43,18 @@ def test_chance_is_said_in_words(level, words):
     assert f">{words} (null 0.000 ± 0.012)" in drill.header.value
 
 
+@pytest.mark.parametrize("level", [0.8, 0.1])
+@pytest.mark.parametrize("classes", [0, 1, 10])
+def test_above_chance_of_labelled_data_may_be_the_classes(level, classes):
+    result = FakeResult({"a": 1, "b": 1})
+    result.table[:] = level
+    result.provenance = {"classes": classes}
+    drill = DrillDown()
+    drill.show(result, cell("a", "fc", "b", "fc"))
+    told = "both layers tell the classes apart" in drill.header.value
+    assert told == (level == 0.8 and classes == 10)
+
+
 def test_layers_that_are_numbers_are_told_with_their_model():
     drill = DrillDown()
     drill.show(FakeResult({"a": 1, "b": 1}, layers=("0", "fc")), cell("a", "0", "b", "fc"))

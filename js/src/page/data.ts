@@ -25,6 +25,8 @@ export interface Written {
   readonly seconds: number;
   readonly setting: string;
   readonly footnote: readonly string[];
+  /** What a score above chance may come down to; empty where the data had no labels. */
+  readonly chance_note: string;
   readonly warnings: readonly string[];
   /** What it shows first; models and layers by index, `selected` empty for no cell. */
   readonly start: {

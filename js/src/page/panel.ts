@@ -103,7 +103,7 @@ function title(report: Report, data: CellData, names: Names): HTMLElement[] {
       error && h("span", {}, error),
       !data.single && h("span", {}, plural(data.count, "particle pair")),
     ),
-    h("div", { class: "cka-muted" }, data.reason || (Number.isFinite(data.chance) ? chance : "")),
+    h("div", { class: "cka-muted", title: data.above ? report.text.chance_note : "" }, data.reason || (Number.isFinite(data.chance) ? chance : "")),
   ];
 }
 
