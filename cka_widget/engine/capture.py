@@ -185,9 +185,11 @@ class Capture:
                 self._features(x, entry, module) for x in self._particles(output)
             ]
         except NoRowsError as error:
-            if self.found or isinstance(error, LeftOutError):
-                self.notes.left_out(entry.name, later=self.found)
             entry.reason = str(error)
+            if self.found:
+                self.notes.disproved(entry.name)
+            elif isinstance(error, LeftOutError):
+                self.notes.left_out(entry.name, entry.reason)
             return
         if self._mapped is not None:
             found = self._of_all(found[0])

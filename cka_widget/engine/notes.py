@@ -25,7 +25,7 @@ SAMPLES = (
     "(batch_first=True) takes for samples what are steps, and runs over the samples as over time: "
     "transpose its input, or make it with batch_first=False."
 )
-LEFT_OUT = "is left out, though it holds samples: why() and layers= of this layer say the reason."
+LEFT_OUT = "is left out, though it holds samples: "
 DISPROVED = (
     "has no row for each sample in a later batch: its scores are undefined, why() says the reason."
 )
@@ -65,9 +65,13 @@ class Notes:
         """A module runs over the samples as if they were steps."""
         self.found[name, SAMPLES if batch_first else STEPS] = None
 
-    def left_out(self, name: str, *, later: bool) -> None:
-        """A module's output has no row for each sample."""
-        self.found[name, DISPROVED if later else LEFT_OUT] = None
+    def left_out(self, name: str, why: str) -> None:
+        """A module's output holds samples, and no row for each; `why: details`."""
+        self.found[name, f"{LEFT_OUT}{why.partition(':')[0]}."] = None
+
+    def disproved(self, name: str) -> None:
+        """A later output of a row has none for each sample."""
+        self.found[name, DISPROVED] = None
 
     def unmasked(self, name: str) -> None:
         """The mask does not fit a module's tokens."""

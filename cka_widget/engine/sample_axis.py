@@ -109,8 +109,8 @@ class SampleRows:
             if axis.fits(x, n):
                 return axis
         raise LeftOutError(
-            f"its output {tuple(x.shape)} of {n} samples does not have as many rows a sample as "
-            "that of 2 and of 3 samples"
+            f"its rows are no fixed number a sample: its output is {tuple(x.shape)} for {n} samples, "
+            "and was otherwise for 2 and for 3"
         )
 
 
@@ -125,5 +125,5 @@ def _likely(x: Tensor, n: int, module: nn.Module | None) -> SampleAxis:
         raise NoRowsError(f"its output has no rows for a batch of {n} samples")
     why = f"its output has {x.shape[0]} rows for a batch of {n} samples"
     if x.shape[0] and x.shape[0] % n == 0:
-        raise LeftOutError(f"{why}, and the model did not show on 2 and 3 samples whose they are")
+        raise LeftOutError(f"passes on 2 and on 3 samples did not show whose its rows are: {why}")
     raise NoRowsError(why)

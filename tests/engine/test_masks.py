@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import zoo
-from checks import run
+from checks import TOLERANCE, largest_error, run
+from oracles import Reference
 from torch import Tensor, nn
 
 from cka_widget.engine.notes import UNMASKED
@@ -75,3 +77,79 @@ def test_tokens_are_tokens_where_channels_come_first(reduce: str) -> None:
 
     result = run({"a": Both().eval()}, batches, reduce=reduce)
     assert result.matrix("a", "a").loc["first", "last"] == pytest.approx(1.0, abs=1e-6)
+
+
+# whose tokens a mask marks ------------------------------------------------------------------------
+class EncoderDecoder(nn.Module):
+    """Its decoder's tokens are its own, and may be as many as the encoder's."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__()
+        self.enc, self.dec = nn.Embedding(30, 8), nn.Embedding(30, 8)
+        self.cross, self.width = nn.Linear(8, 8), width
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        decoder_input_ids: Tensor,
+        decoder_attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        if self.width is not None and input_ids.shape[1] != self.width:
+            raise ValueError("so many tokens, and no others")
+        memory = self.cross(torch.tanh(self.enc(input_ids)))
+        return (self.dec(decoder_input_ids) + memory.mean(1, keepdim=True)).mean(1)
+
+
+def pairs(*, decoder_mask: bool, left: bool = False) -> list[dict[str, Tensor]]:
+    """9 tokens on both sides, of which 4 and 6 count, on the right or on the left."""
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for _ in range(5):
+        ids, others = torch.randint(0, 30, (2, 12, 9), generator=generator)
+        masks = [(torch.arange(9) < k).long().expand(12, 9) for k in (4, 6)]
+        mask, other = [m.flip(1) if left else m for m in masks]
+        batch = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": others}
+        batches.append(batch | ({"decoder_attention_mask": other} if decoder_mask else {}))
+    return batches
+
+
+def kept(x: Tensor, mask: Tensor | None, reduce: str) -> np.ndarray:
+    """One row a sample, token by token."""
+    rows = []
+    marked = torch.ones(x.shape[:2]) if mask is None else mask
+    for tokens, marks in zip(x.double(), marked, strict=True):
+        own = tokens[marks.bool()]
+        rows.append(own.mean(0) if reduce == "mean" else own[-1])
+    return torch.stack(rows).detach().numpy()
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("reduce", ["mean", "last"])
+@pytest.mark.parametrize("decoder_mask", [False, True])
+def test_each_side_has_the_mask_of_its_own_tokens(
+    decoder_mask: bool, reduce: str, left: bool
+) -> None:
+    model = zoo.seeded(EncoderDecoder)
+    batches = pairs(decoder_mask=decoder_mask, left=left)
+    result = run({"a": model}, batches, reduce=reduce, layers=["enc", "cross", "dec"])
+    reference = Reference()
+    reference.particles["a"] = 1
+    for batch in batches:
+        enc, dec = model.enc(batch["input_ids"]), model.dec(batch["decoder_input_ids"])
+        found = {
+            "enc": kept(enc, batch["attention_mask"], reduce),
+            "cross": kept(model.cross(torch.tanh(enc)), batch["attention_mask"], reduce),
+            "dec": kept(dec, batch.get("decoder_attention_mask"), reduce),
+        }
+        for name, rows in found.items():
+            reference.features.setdefault(("a", 0, name), []).append(rows)
+    assert largest_error(result, reference) <= TOLERANCE
+    told = [f'Model "a", layer "dec" {UNMASKED}']
+    assert [note for note in result.warnings if UNMASKED in note] == ([] if decoder_mask else told)
+
+
+def test_a_mask_that_cannot_be_proved_is_not_used_beside_a_decoders_tokens() -> None:
+    model = zoo.seeded(EncoderDecoder, 9)
+    result = run({"a": model}, pairs(decoder_mask=False), reduce="mean", layers=["enc", "dec"])
+    assert f'Model "a", layer "enc" (and "dec") {UNMASKED}' in result.warnings

@@ -179,7 +179,10 @@ def test_an_experts_tokens_are_no_rows_and_that_is_told() -> None:
     result = run({"a": zoo.seeded(Experts)}, batches)
     assert result.layers("a") == ["lin", "(output)"]
     (said,) = result.warnings
-    assert 'layer "experts.0" (and "experts.1") is left out, though it holds samples' in said
+    assert said == (
+        'Model "a", layer "experts.0" (and "experts.1") is left out, though it holds samples: '
+        "its rows are no fixed number a sample."
+    )
     with pytest.raises(KeyError, match="no fixed number a sample"):
         result.why("a", "a", "experts.0", "lin")
 
