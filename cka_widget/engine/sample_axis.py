@@ -109,8 +109,8 @@ class SampleRows:
             if axis.fits(x, n):
                 return axis
         raise LeftOutError(
-            f"its rows are no fixed number a sample: its output is {tuple(x.shape)} for {n} samples, "
-            "and was otherwise for 2 and for 3"
+            f"its rows are no fixed number a sample: its output is {tuple(x.shape)} for {n} "
+            "samples, and was otherwise for 2 and for 3"
         )
 
 
