@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from typing import Any
 
@@ -19,6 +20,7 @@ from cka_widget.engine.budget import bytes_needed, gram_bytes, rows_that_fit
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.particles import StackedParticles
+from cka_widget.engine.stack import GramStack
 
 
 class Small(nn.Module):
@@ -251,3 +253,28 @@ def test_other_errors_of_a_library_are_no_lack_of_memory() -> None:
 
     with pytest.raises(CompareError, match="CUDNN_STATUS_NOT_SUPPORTED"):
         run({"a": zoo.mlp()}, zoo.vectors(64, batch=64), hsic_batch_size=16, forward=fail)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"kernel": "rbf"}, {"vmap": True}, {"hsic_batch_size": 8}, {"reduce": "mean"}]
+)
+def test_a_run_is_freed_without_the_collector(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its Grams and sums would stay on a GPU until Python happens to look for cycles."""
+    made: list[weakref.ref[Any]] = []
+    init = GramStack.__init__
+
+    def noted(self: GramStack, *args: Any, **how: Any) -> None:
+        init(self, *args, **how)
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(GramStack, "__init__", noted)
+    models = {"a": zoo.mlp(), "b": [zoo.mlp(1), zoo.mlp(2)]}
+    gc.collect()
+    gc.disable()
+    try:
+        run(models, zoo.vectors(64), **options)
+        assert [stack() for stack in made] == [None]
+    finally:
+        gc.enable()
