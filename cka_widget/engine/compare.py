@@ -196,9 +196,10 @@ def compare(
             row-aligned data.
         layers: None takes every distinct output of a module that runs; a glob, a list of
             names, a predicate `(name, module) -> bool`, or a mapping of those by model name.
-        forward: `forward(model, batch)`, or a mapping of such functions by model name; without it
-            see `as_call`. What it returns for the first batch tells the number of samples where
-            the batch does not.
+        forward: `forward(model, batch)`, or a mapping of such functions by model name. Without it
+            a tensor goes in as it is, a mapping as keyword arguments, and of a tuple or list the
+            first element and those whose parameters have no default; labels are left out. What
+            it returns for the first batch tells the number of samples where the batch does not.
         samples: `samples(batch)`, the number of samples of a batch, or a mapping of such functions
             by model name; for batches whose tensors do not have them along their first axis.
         reduce: "flatten", "mean" (over space or unmasked tokens), "cls", "last", or a callable

@@ -98,3 +98,38 @@ def test_options_and_loaders_by_name_where_a_model_has_no_layer_ticked():
     explorer.run(block=True)
     assert explorer.state == "done", explorer.failure
     assert explorer.result.samples == 32
+
+
+def test_lists_of_images_and_their_targets_by_forward():
+    class Detector(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.sizes = nn.Linear(6, 2), []
+
+        def forward(self, images):
+            self.sizes.append(len(images))
+            return [{"boxes": box} for box in self.head(torch.stack(images).mean((1, 2)))]
+
+    batches = [([torch.randn(3, 5, 6) for _ in range(8)], [{}] * 8) for _ in range(3)]
+    model = Detector()
+    explorer = cw.CKAExplorer({"A": model}, batches, forward=lambda m, batch: m(batch[0]))
+    assert model.sizes[:2] == [2, 3]
+    explorer.run(block=True)
+    assert explorer.state == "done", explorer.failure
+    assert explorer.result.samples == 24
+
+
+def test_an_explorer_is_made_where_a_run_would_warn_or_refuse():
+    class Optional(nn.Linear):
+        def forward(self, x, lengths=None):
+            return super().forward(x)
+
+    model = Optional(6, 4)
+    explorer = cw.CKAExplorer({"A": model}, [(torch.randn(16, 6), torch.arange(16))] * 2)
+    explorer.run(block=True)
+    assert [s for s in explorer.result.warnings if "lengths=batch[1]" in s]
+    refused = cw.CKAExplorer({"A": model}, [[torch.randn(6)] * 8])
+    assert "single samples" in refused._study.trees["A"].error
+    refused.run(block=True)
+    assert refused.state == "failed"
+    assert "forward=" in refused.failure.sentence
