@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import threading
 from collections.abc import Iterator
 from multiprocessing import active_children
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+
+HANGS = threading.Event()
+"""What a data set waits for that hangs; of a worker it is a copy that nobody sets."""
 
 
 class Rows(Dataset):
@@ -39,7 +42,7 @@ class Rows(Dataset):
         if self.what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.what == "hang":
-            time.sleep(1000)
+            HANGS.wait()
 
 
 class Streamed(IterableDataset):

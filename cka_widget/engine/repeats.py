@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,13 +18,12 @@ _VALUES = 64
 
 def padded(loader: Any) -> str | None:
     """A sentence on a sampler that gives samples twice, or None."""
-    for sampler in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
+    for sampler in samplers(loader):
         name = type(sampler).__name__
-        if isinstance(sampler, (RandomSampler, WeightedRandomSampler)) and sampler.replacement:
+        if _draws_again(sampler):
             return (
-                f"The {name} draws with replacement, so that samples come more than once and error "
-                "bars are too small: replacement=False, or shuffle=True without a sampler, gives "
-                "each once."
+                f"With the {name} samples come more than once, so that error bars are too small: "
+                "shuffle=True without a sampler gives each once."
             )
         size = _len(getattr(sampler, "dataset", None))
         total = getattr(sampler, "total_size", None)
@@ -39,6 +39,20 @@ def padded(loader: Any) -> str | None:
                 f"{shards} processes: even_batches=False, or a loader without it, gives each once."
             )
     return None
+
+
+def samplers(loader: Any) -> Iterator[Any]:
+    """What a loader draws its samples by, or None, at every place."""
+    for owner in (loader, getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None)):
+        for name in ("batch_sampler", "sampler"):
+            yield getattr(owner, name, None)
+
+
+def _draws_again(sampler: Any) -> bool:
+    if not isinstance(sampler, (RandomSampler, WeightedRandomSampler)):
+        return False
+    size = _len(getattr(sampler, "data_source", None))
+    return sampler.replacement or (size is not None and sampler.num_samples > size)
 
 
 class Repeats:
@@ -69,7 +83,7 @@ class Repeats:
             return
         self._kept += len(first)
         flat = first.detach().reshape(len(first), -1)
-        some = flat[:, :: -(-flat.shape[1] // _VALUES) or 1].contiguous()
+        some = flat[:, :: -(-flat.shape[1] // _VALUES) or 1].resolve_conj().contiguous()
         rows = some.view(torch.uint8) if some.shape[1] else some.to(torch.uint8)
         self._own[step % self._workers].update(row.tobytes() for row in rows.numpy())
 

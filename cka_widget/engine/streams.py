@@ -28,10 +28,13 @@ class Stream:
         total_batches, total_samples: what the loader promises, or None.
     """
 
-    def __init__(self, loader: Any, models: list[str], max_batches: int | None) -> None:
+    def __init__(
+        self, loader: Any, models: list[str], max_batches: int | None, *, keep: bool = True
+    ) -> None:
         """Raises TypeError or ValueError where the loader cannot be iterated for the models."""
         self._models = models
         self._max = max_batches
+        self._keep = keep  # persistent workers, for the next pass over the loader
         given = by_model(loader, models)
         # Every loader once, by the first model that has it, and for every model that name.
         first = {id(one): name for name, one in reversed(given.items())}
@@ -55,7 +58,7 @@ class Stream:
         """
         try:
             for name, one in self._loaders.items():
-                self._opened[name] = Opened(one)
+                self._opened[name] = Opened(one, self._keep)
             for opened in self._opened.values():
                 opened.prime()
         except CompareError as error:

@@ -32,15 +32,19 @@ class Opened:
     Workers that are forked in another thread than the main one hang for ever where the main thread
     holds a lock of torch's, as for a random number, at that moment.
 
+    Args:
+        loader: batches.
+        keep: leave workers that a loader keeps for its next pass.
+
     Raises:
         CompareError: the loader cannot start.
     """
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, keep: bool = True) -> None:
         self._loader = loader
         self._first: list[Any] = []
         self._lost_since: float | None = None
-        self._broken = False
+        self._spent = not keep
         try:
             self._iterator: Iterator[Any] = iter(loader)
         except Exception as error:
@@ -92,7 +96,7 @@ class Opened:
             if where := _caught(error):
                 raise CompareError(f"{failed}{where}: {last_words(error)}") from error
             # Of a worker that died there may be no more than a connection that was cut.
-            self._broken = True
+            self._spent = True
             raise CompareError(f"{failed}: {self._dead() or last_words(error)}") from error
 
     def watch(self, step: int) -> None:
@@ -106,7 +110,7 @@ class Opened:
         now = time.monotonic()
         self._lost_since = self._lost_since or now
         if now - self._lost_since > PATIENCE:
-            self._broken = True
+            self._spent = True
             raise CompareError(f"the loader failed at batch {step + 1}: {self._dead()}")
 
     def close(self) -> None:
@@ -116,16 +120,16 @@ class Opened:
         if callable(end := getattr(self._iterator, "close", None)):
             end()
         for one in self._torch:
-            if self._broken or not one._persistent_workers:
+            if self._spent or not one._persistent_workers:
                 one._shutdown_workers()
-        if self._broken:
+        if self._spent:
             self._forget()
 
     def kill(self) -> None:
         """End the workers at once, of an iterator that is still asked for a batch."""
         if not self._ours:
             return
-        workers, self._broken = self.workers, True
+        workers, self._spent = self.workers, True
         for worker in workers:
             worker.kill()
         for worker in workers:

@@ -17,6 +17,7 @@ from cka_widget.engine.batches import count, head
 from cka_widget.engine.calls import Forward, Forwards, forward_of
 from cka_widget.engine.placement import pick_device
 from cka_widget.engine.probe import MORE
+from cka_widget.engine.repeats import samplers
 from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.engine.streams import Stream
 from cka_widget.introspection import introspect, timed
@@ -67,7 +68,7 @@ def peek(loader: Any) -> tuple[Any, Any]:
             stream = iter(loader)
             first = next(stream, None)
             return first, loader if first is None else OneShot(first, stream)
-        with closing(iter(Stream(loader, ["first look"], 1))) as steps:
+        with closing(iter(Stream(loader, ["first look"], 1, keep=False))) as steps:
             return next(steps, {"first look": None})["first look"], loader
 
 
@@ -91,8 +92,9 @@ def _few(loader: Any, dataset: Any) -> Any:
 @contextmanager
 def _kept(loader: Any) -> Iterator[None]:
     """The loader's own generators are left as they were."""
-    owners = (loader, loader.sampler, loader.batch_sampler)
-    generators = [g for one in owners if (g := getattr(one, "generator", None)) is not None]
+    owners = (loader, *samplers(loader))
+    found = (getattr(one, "generator", None) for one in owners)
+    generators = list({id(g): g for g in found if g is not None}.values())
     states = [g.get_state() for g in generators]
     try:
         yield
