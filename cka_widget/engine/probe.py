@@ -6,7 +6,7 @@ import math
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,11 @@ class Probe:
     Attributes:
         shown: of each call of a module that they had and that returned numbers.
         shapes: of those, on 2 samples.
-        looped: modules that run more often on more samples.
         random_from: the first layer in which two passes on the same samples differ, or None.
     """
 
     shown: Mapping[Call, Shown]
     shapes: Mapping[Call, tuple[int, ...]]
-    looped: Collection[str]
     random_from: str | None
 
 
@@ -95,7 +93,7 @@ def probe(
     if not any(found.axes for found in shown.values()):
         return None
     shapes = {call: few[call].shape for call in shown}
-    return Probe(shown, shapes, looped, parted)
+    return Probe(shown, shapes, parted)
 
 
 def _chance() -> list[Any]:

@@ -218,6 +218,24 @@ def test_a_layer_that_runs_sample_by_sample_is_told() -> None:
         result.why("a", "a", "each#5", "last")
 
 
+@pytest.mark.parametrize("length", [12, 7])
+def test_pieces_of_a_batch_are_no_rows(length: int) -> None:
+    """As many steps as samples, or not: no piece of four samples holds them all."""
+
+    class Pieces(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part, self.last = nn.Linear(D, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.cat([self.part(piece) for piece in x.split(4)]).mean(1))
+
+    result = run({"a": zoo.seeded(Pieces)}, tokens(12, length))
+    assert result.layers("a") == ["last"]
+    (said,) = result.warnings
+    assert 'layer "part" is left out' in said
+
+
 def test_a_shared_output_that_a_later_batch_disproves() -> None:
     """Under both its names, and not by what the batch before left."""
     batches = routed(1, 1, 1, 1)
