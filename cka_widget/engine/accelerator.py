@@ -7,7 +7,8 @@ Precisions are named as in `torch.set_float32_matmul_precision`:
 - "medium": features rounded to bfloat16, 7 bits (5e-4).
 
 Sums are float32, and so are products of Grams. In bfloat16 all features are centred, since their
-first digit would be lost, in TF32 those whose mean is large against their spread.
+first digit would be lost, in TF32 those whose mean is large against their spread. Features of half
+precision that need no centring are multiplied as they are: nothing is rounded then.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ PRECISIONS = ("highest", "high", "medium")
 # A matrix product is shared out in tiles of this many rows and columns, one to a processor.
 _TILE = 128
 # Fewer features than this are not worth a processor of their own; a launch costs about as much.
-_LEAST_FEATURES = 1024
+_LEAST_FEATURES = 4096
 # Chunks begin where a vector of loads does.
 _ALIGN = 64
 
@@ -140,63 +141,83 @@ def _backend(kind: str) -> Any:
     return found if hasattr(found, "fp32_precision") else None
 
 
+def exact(x: Tensor) -> bool:
+    """Are products of its numbers exact in float32, so that they are multiplied as they are?"""
+    return accelerated(x.device) and x.dtype in (torch.bfloat16, torch.float16)
+
+
 def product_(out: Tensor, x: Tensor, *, beta: float = 0.0, alpha: float = 1.0) -> None:
     """Write beta out + alpha X X' of every block into out.
 
     Args:
         out: (blocks, m, m), written.
-        x: (blocks, m, d), of out's dtype, or bfloat16; summed in out's.
+        x: (blocks, m, d), of out's dtype, or bfloat16 or float16; summed in out's.
         beta: 0 ignores what `out` holds.
         alpha: scale of the product.
     """
     blocks, m, d = x.shape
     chunks = chunks_for(blocks, m, d, _processors(x.device)) if accelerated(x.device) else 1
-    if chunks == 1 and x.dtype is out.dtype:
+    if chunks > 1:
+        for to, block in zip(out, x, strict=True):
+            _split_product_(to, block, chunks, beta, alpha)
+    elif x.dtype is out.dtype:
         torch.baddbmm(out, x, x.mT, beta=beta, alpha=alpha, out=out)
-        return
-    if chunks == 1:
-        products = _times_transpose(x, x)
     else:
-        products = torch.stack([split_sum(block, block, chunks) for block in x])
+        _write_(out, _times_transpose(x), beta, alpha)
+
+
+def _write_(out: Tensor, products: Tensor, beta: float, alpha: float) -> None:
     if beta:
         out.mul_(beta).add_(products, alpha=alpha)
     else:
         torch.mul(products, alpha, out=out)
 
 
-def split_sum(a: Tensor, b: Tensor, chunks: int) -> Tensor:
-    """A B' of A (m, d) and B (k, d) as a sum of about so many products, each over some features.
+def _split_product_(out: Tensor, x: Tensor, chunks: int, beta: float, alpha: float) -> None:
+    """The same of one block (m, d), as a sum of so many products, each over some features.
 
     A tall product has few tiles, and one processor would walk through all features of each.
     """
-    d = a.shape[1]
+    m, d = x.shape
     width = min(d, math.ceil(d / chunks / _ALIGN) * _ALIGN)
     whole = d // width * width
-    parts = (x[:, :whole].view(len(x), -1, width).transpose(0, 1) for x in (a, b))
-    total = _times_transpose(*parts).sum(0)
+    parts = _times_transpose(x[:, :whole].view(m, -1, width).transpose(0, 1))
+    if not beta and alpha == 1.0 and whole == d:
+        torch.sum(parts, 0, out=out)
+        return
+    total = parts.sum(0)
     if whole < d:
-        total += _times_transpose(a[None, :, whole:], b[None, :, whole:])[0]
-    return total
+        total += _times_transpose(x[None, :, whole:])[0]
+    _write_(out, total, beta, alpha)
 
 
 def chunks_for(blocks: int, m: int, d: int, processors: int) -> int:
     """How many chunks of the features to make of each block, one block after another.
 
-    1 where all blocks at once, each tile walking through all features, are done sooner.
+    1 where all blocks at once, each tile walking through all features, are done sooner; else as
+    many as there are processors for, or half of that at least where this leaves no remainder,
+    whose product and sum are launches of their own.
     """
-    chunks = min(processors // math.ceil(m / _TILE) ** 2, d // _LEAST_FEATURES)
-    split = chunks > 1 and blocks * (d / chunks + _LEAST_FEATURES) < d
-    return chunks if split else 1
+    most = min(processors // math.ceil(m / _TILE) ** 2, d // _LEAST_FEATURES)
+    if most <= 1 or blocks * (d / most + _LEAST_FEATURES) >= d:
+        return 1
+    even = (n for n in range(most, most // 2, -1) if d % (n * _ALIGN) == 0)
+    return next(even, most)
 
 
-def _times_transpose(a: Tensor, b: Tensor) -> Tensor:
-    """A B' of blocks, float32 where they are bfloat16."""
-    if a.dtype is not torch.bfloat16:
-        return torch.bmm(a, b.mT)
-    if a.device.type == "cuda" and hasattr(torch.ops.aten.bmm, "dtype"):
-        return torch.bmm(a, b.mT, out_dtype=torch.float32)
-    # Products of two bfloat16 numbers are exact in float32, and in TF32.
-    return torch.bmm(a.float(), b.float().mT)
+def _times_transpose(x: Tensor) -> Tensor:
+    """X X' of blocks, float32 where they are of half precision."""
+    if x.dtype not in (torch.bfloat16, torch.float16):
+        return torch.bmm(x, x.mT)
+    if _sums_in_float32(x.device):
+        return torch.bmm(x, x.mT, out_dtype=torch.float32)
+    # Products of two such numbers are exact in float32, and in TF32.
+    return torch.bmm(x.float(), x.float().mT)
+
+
+def _sums_in_float32(device: torch.device) -> bool:
+    """Can products of half precision be asked for in float32 there?"""
+    return device.type == "cuda" and hasattr(torch.ops.aten.bmm, "dtype")
 
 
 @functools.cache

@@ -37,6 +37,7 @@ class Care:
         sigma: of the RBF kernel, in the features' own unit.
         centre_gram: the Gram is U-centred before products.
         centre_features: the features are centred before the Gram.
+        centre_above: the rho above which they are to be.
         broken: features were NaN or infinite.
         constant: sum of the features of a sample, in a batch whose samples did not differ.
         why: why its Grams are zero although its output is not always the same, or None.
@@ -49,6 +50,7 @@ class Care:
     sigma: float | None = None
     centre_gram: bool = False
     centre_features: bool = False
+    centre_above: float = 0.0
     broken: bool = False
     constant: float | None = None
     why: str | None = None

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from cka_widget.engine import accelerator, symmetric
 
-# Bytes of features centred at a time: stays in the processor's cache, bounds the extra memory.
-_CHUNK_BYTES = 1 << 20
+# Bytes of features centred at a time: stays in the processor's cache, bounds the extra memory. On
+# an accelerator launches cost more than traffic: a whole layer at a time there, mostly.
+_CHUNK_BYTES, _ACCELERATOR_BYTES = 1 << 20, 1 << 30
 
 
 # For each segment of a batch: its samples, and the (blocks, m, m) that hold its Grams.
@@ -22,11 +23,15 @@ def linear_gram_(slots: Slots, x: Tensor, alpha: float = 1.0) -> None:
 
     Args:
         slots: written.
-        x: features (n, d), of the slots' dtype; or (blocks, m, d) of all blocks of one slot.
+        x: features (n, d), of the slots' dtype, or `accelerator.exact`; or (blocks, m, d) of all
+            blocks of one slot.
         alpha: scale of the whole matrix.
     """
     for samples, out in slots:
         part = _in_blocks(x, samples, out)
+        if accelerator.accelerated(out.device):
+            accelerator.product_(out, part, alpha=alpha)
+            continue
         symmetric.way(out, part)(out, part)
         if alpha != 1.0:
             out.mul_(alpha)
@@ -67,7 +72,7 @@ def centred_gram_(
     )
     energy = alpha * energy
     varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * energy)
-    factor = torch.where(energy.isfinite(), varies.to(energy.dtype), torch.nan)
+    factor = varies + (energy - energy)
     for _, out in slots:
         out.view(rows, -1).mul_(factor[:, None])
 
@@ -86,8 +91,7 @@ def _centred_blocks_(
     """Returns every block's energy of the mean, sum_j mean_j^2, and the variance, alpha times."""
     blocks, m, d = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
-    # On an accelerator launches cost more than traffic: slabs of 64 MB there.
-    budget = 64 * _CHUNK_BYTES if accelerator.accelerated(x.device) else _CHUNK_BYTES
+    budget = _ACCELERATOR_BYTES if accelerator.accelerated(x.device) else _CHUNK_BYTES
     width = max(256, budget // (blocks * m * dtype.itemsize))
     energy = torch.zeros(blocks, dtype=dtype, device=x.device)
     if not d:  # of a `reduce=` that keeps nothing

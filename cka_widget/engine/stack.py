@@ -23,8 +23,9 @@ from cka_widget.engine.gram import Slots
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.pairs import biased_hsics, unbiased_hsics
 
-# Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams.
-_PAIRS_TOGETHER = 1 << 19
+# Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams; the second on
+# accelerators, where each time is some 45 launches.
+_PAIRS_TOGETHER, _PAIRS_QUEUED = 1 << 19, 1 << 23
 
 
 class GramStack:
@@ -64,7 +65,6 @@ class GramStack:
         self._looks: dict[int, Tensor] = {}  # what a row's look showed, not read yet
         self._looked: set[int] = set()  # rows that were looked at in this batch
         self._asleep: set[int] = set()  # rows that nobody looks at and that were zero so far
-        self._centre_above = CENTRE_FEATURES_ABOVE[precision]
 
     def begin(self, n: int) -> int:
         """Start a batch of n samples; returns its number of blocks, 0 when n is too small."""
@@ -86,7 +86,7 @@ class GramStack:
 
     def add_row(self) -> int:
         """A new row; its number."""
-        self.rows.append(Care(centre_gram=self._queued, centre_features=self.precision == "medium"))
+        self.rows.append(Care(centre_gram=self._queued))
         self._filled.append(False)
         self._reserve()
         return len(self.rows) - 1
@@ -153,7 +153,13 @@ class GramStack:
 
     def _plain_gram(self, x: Tensor, slots: Slots, shift: int = 0, alpha: float = 1.0) -> None:
         x = gram.scaled(x, shift)
-        gram.linear_gram_(slots, x if x.dtype is self.dtype else x.to(self.dtype), alpha)
+        if x.dtype is not self.dtype and not self._exact(x):
+            x = x.to(self.dtype)
+        gram.linear_gram_(slots, x, alpha)
+
+    def _exact(self, x: Tensor) -> bool:
+        """Are features multiplied in the half precision that they have?"""
+        return self.dtype is torch.float32 and accelerator.exact(x)
 
     def _centred_gram(
         self, x: Tensor, slots: Slots, shift: int = 0, alpha: float = 1.0, rows: int = 1
@@ -170,14 +176,18 @@ class GramStack:
         self._looked.add(row)
         shift = gram.shift_of(x)
         x = gram.scaled(x, shift if self._queued else int(shift))
+        # Nothing rounds what is exact; but tensor cores cut off digits where they sum.
+        precision = "high" if self._exact(x) else self.precision
+        state.centre_above = CENTRE_FEATURES_ABOVE[precision]
+        state.centre_features |= precision == "medium"
         rho = formed = shift.new_tensor(math.nan, dtype=torch.float32)
         if self._plain(state, x):
             self._plain_gram(x, slots)
             rho = gram.cancellation(slots)
             if self._queued:
-                self._centre_where(rho > self._centre_above, x, slots)
+                self._centre_where(rho > state.centre_above, x, slots)
             else:
-                state.centre_features = bool(rho > self._centre_above)
+                state.centre_features = bool(rho > state.centre_above)
         if not self._plain(state, x):
             self._centred_gram(x, slots)
         size = self._to_first_rbf(state, shift, slots) if rbf else gram.magnitude(slots)
@@ -232,7 +242,7 @@ class GramStack:
         rbf = self.kernel.name == "rbf"
         for row, found in zip(looks, torch.stack(list(looks.values())).tolist(), strict=True):
             state, (shift, boost, rho, formed, size) = self.rows[row], found
-            state.centre_features |= rho > self._centre_above
+            state.centre_features |= rho > state.centre_above
             state.centre_gram |= formed > CENTRE_GRAM_ABOVE
             state.broken = not math.isfinite(size)
             state.look = size == 0 and (rbf or not self._queued)
@@ -300,7 +310,8 @@ class GramStack:
             self._buffer[row].fill_(math.nan)
         uncentred = [not row.centre_features for row in self.rows]
         self.suspects.clear()
-        together = max(1, _PAIRS_TOGETHER // max(1, len(self.rows)) ** 2)
+        numbers = _PAIRS_QUEUED if self._queued else _PAIRS_TOGETHER
+        together = max(1, numbers // max(1, len(self.rows)) ** 2)
         worst: Tensor | None = None
         for s in self.segments:
             for first in range(0, s.blocks, together):
@@ -330,9 +341,9 @@ class GramStack:
                 continue
             found |= not state.centre_gram
             state.centre_gram = True
-            if r > self._centre_above and uncentred[row]:
+            if r > state.centre_above and uncentred[row]:
                 state.centre_features = True
-                if r > FORM_AGAIN * self._centre_above:
+                if r > FORM_AGAIN * state.centre_above:
                     self.suspects.add(row)
         return found
 

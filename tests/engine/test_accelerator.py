@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import zoo
+from checks import largest_error, run
+from oracles import reference_compare
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from cka_widget.engine import accelerator
+from cka_widget.engine import accelerator, gram
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -15,9 +21,12 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 def test_a_sum_over_chunks_is_the_product(d: int, chunks: int) -> None:
     wide = torch.randn(12, 2 * d)
     for x in (wide[:, :d].contiguous(), wide[:, d:]):  # rows further apart than they are long
-        for y in (x, x[3:7]):
-            found = accelerator.split_sum(x, y, chunks).double()
-            torch.testing.assert_close(found, x.double() @ y.double().T, rtol=1e-5, atol=1e-4)
+        exact = x.double() @ x.double().T
+        out = torch.full((12, 12), torch.nan)
+        accelerator._split_product_(out, x, chunks, 0.0, 1.0)
+        torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-4)
+        accelerator._split_product_(out, x, chunks, 1.0, 0.5)
+        torch.testing.assert_close(out.double(), 1.5 * exact, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.25])
@@ -25,44 +34,126 @@ def test_a_sum_over_chunks_is_the_product(d: int, chunks: int) -> None:
 def test_tall_products_are_split(
     monkeypatch: pytest.MonkeyPatch, blocks: int, alpha: float
 ) -> None:
-    x, held = torch.randn(blocks, 8, 9000), torch.randn(blocks, 8, 8)
+    x, held = torch.randn(blocks, 8, 65536), torch.randn(blocks, 8, 8)
     exact = alpha * torch.bmm(x.double(), x.double().mT)
     split = []
     monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
-    whole = accelerator.split_sum
+    whole = accelerator._split_product_
     monkeypatch.setattr(
-        accelerator, "split_sum", lambda a, b, chunks: split.append(chunks) or whole(a, b, chunks)
+        accelerator, "_split_product_", lambda *args: split.append(args[2]) or whole(*args)
     )
     fresh = torch.full_like(held, torch.nan)  # beta 0 ignores it
     accelerator.product_(fresh, x, alpha=alpha)
-    torch.testing.assert_close(fresh.double(), exact, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(fresh.double(), exact, rtol=1e-5, atol=1e-2)
     added = held.clone()
     accelerator.product_(added, x, beta=1.0, alpha=alpha)
-    torch.testing.assert_close(added.double(), held + exact, rtol=1e-5, atol=1e-3)
-    assert split == [8] * 2 * blocks
+    torch.testing.assert_close(added.double(), held + exact, rtol=1e-5, atol=1e-2)
+    assert split == [16] * 2 * blocks
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("queued", [False, True])
 @pytest.mark.parametrize("blocks", [1, 2, 9])
-def test_bfloat16_is_summed_in_float32(
-    monkeypatch: pytest.MonkeyPatch, queued: bool, blocks: int
+def test_half_precision_is_summed_in_float32(
+    monkeypatch: pytest.MonkeyPatch, queued: bool, blocks: int, dtype: torch.dtype
 ) -> None:
     monkeypatch.setattr(accelerator, "accelerated", lambda device: queued)
-    x = torch.randn(blocks, 8, 5000).bfloat16()
+    x = torch.randn(blocks, 8, 5000).to(dtype)
     out = torch.empty(blocks, 8, 8)
-    accelerator.product_(out, x)
     exact = torch.bmm(x.double(), x.double().mT)
-    torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-3)
+    for alpha, beta, expected in ((1.0, 0.0, exact), (0.5, 1.0, 1.5 * exact)):
+        accelerator.product_(out, x, alpha=alpha, beta=beta)
+        torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-3)
+
+
+class Launches(TorchDispatchMode):
+    """Names of the operations that are kernels: what is a view of its argument is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not any(a.alias_info for a in func._schema.arguments) or func._schema.is_mutable:
+            self.found.append(str(func).removeprefix("aten."))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "launches"),
+    [
+        ((1, 64, 65536), torch.float32, ["bmm.default", "sum.IntList_out"]),
+        ((1, 64, 65536), torch.bfloat16, ["bmm.dtype", "sum.IntList_out"]),
+        ((3, 64, 65536), torch.float16, ["bmm.dtype", "sum.IntList_out"] * 3),
+        ((16, 16, 4096), torch.float32, ["baddbmm.out"]),
+    ],
+)
+def test_a_gram_is_one_launch_or_two(
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    launches: list[str],
+) -> None:
+    """Counted on tensors that have no memory, and are on no CPU."""
+    monkeypatch.setattr(accelerator, "_processors", lambda device: 132)
+    monkeypatch.setattr(accelerator, "_sums_in_float32", lambda device: True)
+    x = torch.empty(shape, device="meta", dtype=dtype)
+    out = torch.empty(shape[0], shape[1], shape[1], device="meta")
+    with Launches() as counted:
+        gram.linear_gram_([(slice(0, shape[0] * shape[1]), out)], x)
+    assert counted.found == launches
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_layer_is_centred_whole(monkeypatch: pytest.MonkeyPatch, rounded: bool) -> None:
+    """64 samples of 64 x 112 x 112 features, 205 MB, which were four slabs of 64 MB."""
+    monkeypatch.setattr(accelerator, "_processors", lambda device: 132)
+    monkeypatch.setattr(accelerator, "_sums_in_float32", lambda device: True)
+    x = torch.empty(64, 802816, device="meta")
+    out = torch.empty(1, 64, 64, device="meta")
+    with Launches() as counted:
+        gram.centred_gram_([(slice(0, 64), out)], x, rounded=rounded)
+    assert sum("bmm" in name for name in counted.found) == 1
+    assert len(counted.found) < 25, counted.found
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+def test_half_precision_is_multiplied_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, precision: str
+) -> None:
+    """Where it needs no centring; also by "medium", which then rounds nothing."""
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
+    seen, centred = [], []
+    whole, other = gram.linear_gram_, gram.centred_gram_
+    monkeypatch.setattr(
+        gram, "linear_gram_", lambda slots, x, *a: seen.append(x.dtype) or whole(slots, x, *a)
+    )
+    monkeypatch.setattr(
+        gram, "centred_gram_", lambda *a, **k: centred.append(a[1].dtype) or other(*a, **k)
+    )
+    models = {"a": zoo.mlp(0).to(dtype), "b": zoo.seeded(zoo.Shifted, 300.0).to(dtype)}
+    batches = [x.to(dtype) for x in zoo.vectors(128, batch=32)]
+    result = run(models, batches, precision=precision)
+    assert set(seen) == {dtype}
+    rows = sum(len(result.layers(name)) for name in models)
+    mean = 1  # only the rows of features with a mean are centred in later batches
+    assert len(centred) == rows + mean * (len(batches) - 1)
+    tolerance = 3e-3 if precision == "medium" else 1e-4
+    assert largest_error(result, reference_compare(models, batches)) < tolerance
 
 
 @pytest.mark.parametrize(
     ("shape", "chunks"),
     [
-        ((1, 64, 65536), 64),  # one tile: as many chunks as give each 1024 features
-        ((1, 64, 802816), 132),
-        ((1, 256, 802816), 33),  # four tiles
-        ((16, 64, 65536), 64),
-        ((4, 64, 4096), 1),  # four launches would take longer than four tiles at once
+        ((1, 64, 65536), 16),  # one tile: as many chunks as give each 4096 features
+        ((1, 64, 802816), 128),  # of 132 processors, and no remainder
+        ((1, 256, 802816), 32),  # four tiles
+        ((1, 64, 64 * 1009), 15),  # a prime number of vectors: with a remainder
+        ((4, 64, 65536), 16),
+        ((16, 64, 65536), 1),  # sixteen times two launches would take longer than sixteen tiles
+        ((4, 64, 4096), 1),
+        ((1, 256, 4096), 1),
         ((1, 64, 1500), 1),
         ((200, 64, 65536), 1),  # enough tiles
         ((1, 4096, 65536), 1),

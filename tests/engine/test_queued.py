@@ -99,6 +99,17 @@ def test_one_wait_a_batch_of_large_blocks() -> None:
 
 
 @pytest.mark.usefixtures("_queued")
+@pytest.mark.parametrize("case", CASES)
+def test_the_first_batch_is_read_in_one_transfer(case: str) -> None:
+    """What it shows of all rows; then, as in every batch, what its products show."""
+    models, options = CASES[case]
+    with Waits() as found:
+        next(iter_compare(models, zoo.vectors(32, batch=32), **options))
+    assert found.found.count("tolist") <= 2
+    assert not {"item", "__float__", "__int__", "__bool__"} & set(found.found), found.found
+
+
+@pytest.mark.usefixtures("_queued")
 def test_no_wait_where_all_features_are_centred() -> None:
     models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
     assert waits(models, zoo.vectors(128, batch=32), precision="medium") == [[]] * 3

@@ -166,8 +166,9 @@ def test_a_replayed_batch_hands_over_the_batch_and_the_products(tapes: Tapes) ->
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("precision", accelerator.PRECISIONS)
 @pytest.mark.parametrize("block", [None, 16])
+@pytest.mark.parametrize("look", [False, True])
 def test_grams_never_leave_the_device(
-    kernel: str, centred: bool, precision: str, block: int | None
+    kernel: str, centred: bool, precision: str, block: int | None, look: bool
 ) -> None:
     """Torch's "meta" device stands for another than the host's: its numbers cannot be read."""
     device = torch.device("meta")
@@ -175,7 +176,7 @@ def test_grams_never_leave_the_device(
     for _ in range(3):
         stack.add_row()
     for row in stack.rows:
-        row.seen, row.centre_features, row.sigma = True, centred, 1.0
+        row.look, row.centre_features, row.sigma = look, centred, 1.0
     stack.begin(40)
     with Recordable(device) as found:
         stack.put(0, torch.randn(40, 4096, device=device))
