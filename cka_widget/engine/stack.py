@@ -318,7 +318,7 @@ class GramStack:
                 last = min(first + together, s.blocks)
                 product, made, rho = self._multiply(s, first, last)
                 if self._queued:
-                    worst = rho if worst is None else torch.fmax(worst, rho)
+                    worst = rho if worst is None else torch.maximum(worst, rho)
                 elif self._note(rho.tolist(), uncentred):
                     product, made, _ = self._multiply(s, first, last)
                 yield product, made, s.size

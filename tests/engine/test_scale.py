@@ -155,6 +155,14 @@ def test_a_nearly_constant_first_batch() -> None:
     assert error({"a": zoo.mlp(0), "b": zoo.mlp(1)}, data) < 1e-4
 
 
+@pytest.mark.parametrize("large", [slice(0, 12), slice(12, None)], ids=["first", "others"])
+def test_blocks_that_outgrow_the_others(large: slice) -> None:
+    """In blocks of 12 and of 11 samples, which are not multiplied together."""
+    data = zoo.vectors(34 * 4, batch=34)
+    data[2][large] *= 1e24
+    assert error({"a": zoo.mlp(0), "b": zoo.mlp(1)}, data, hsic_batch_size=16) < 1e-4
+
+
 def test_rounding_and_batches_are_no_constant(queued: bool) -> None:
     """What is zero for another reason than that the output never changes says so."""
 
