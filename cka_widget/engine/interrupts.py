@@ -27,6 +27,7 @@ class Shield:
         self._handler: Callable[[int, Any], Any] | None = None
         self._caught: list[tuple[int, Any]] = []
         self._open = False
+        self._left = False
 
     def __enter__(self) -> Shield:
         found = signal.getsignal(signal.SIGINT)
@@ -41,9 +42,11 @@ class Shield:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._left = True
+        handler = self._before()
         # Others may have set a handler of their own since, which is theirs to take back.
-        if self._handler is not None and signal.getsignal(signal.SIGINT) == self._arrived:
-            signal.signal(signal.SIGINT, self._handler)
+        if handler is not None and signal.getsignal(signal.SIGINT) == self._arrived:
+            signal.signal(signal.SIGINT, handler)
         if not isinstance(error, KeyboardInterrupt):  # one is enough
             self._raise_what_waits()
 
@@ -61,10 +64,18 @@ class Shield:
         through, self._open = self._open, False
         if not through:
             self._caught.append((number, frame))
-        if self._handler is not None and (through or len(self._caught) >= _PATIENCE):
-            self._handler(number, frame)
+        handler = self._before()
+        if handler is not None and (through or len(self._caught) >= _PATIENCE):
+            handler(number, frame)
 
     def _raise_what_waits(self) -> None:
-        if self._caught and self._handler is not None:
+        handler = self._before()
+        if self._caught and handler is not None:
             caught, self._caught = self._caught, []
-            self._handler(*caught[0])
+            handler(*caught[0])
+
+    def _before(self) -> Callable[[int, Any], Any] | None:
+        """The handler that was found; of a shield that was left meanwhile, the one before that."""
+        found = self._handler
+        shield = getattr(found, "__self__", None)
+        return shield._before() if isinstance(shield, Shield) and shield._left else found

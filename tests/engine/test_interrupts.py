@@ -193,3 +193,15 @@ def test_weights_that_stay_are_not_told() -> None:
     with torch.no_grad():
         model[0].weight.zero_()  # after the run it is its owner's affair
     assert not last.result.warnings
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_runs_that_take_turns_leave_ctrl_c_as_it_was(first: int) -> None:
+    """Whichever of two generators ends first."""
+    found = signal.getsignal(signal.SIGINT)
+    runs = [iter_compare({"m": zoo.mlp()}, zoo.vectors(), device="cpu") for _ in range(2)]
+    for one in runs:
+        next(one)
+    list(runs[first])
+    list(runs[1 - first])
+    assert signal.getsignal(signal.SIGINT) is found
