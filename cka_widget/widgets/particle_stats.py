@@ -13,7 +13,7 @@ ALPHA = 0.05
 MIN_GAP = 0.1
 """Smallest fall of a particle's score that is worth a word."""
 
-FLOOR = 0.05
+FLOOR = 0.02
 """Scores below are as good as none: their logarithms say nothing."""
 
 

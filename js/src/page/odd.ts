@@ -6,7 +6,7 @@ const ALPHA = 0.05;
 const MIN_GAP = 0.1;
 
 /** Scores below are as good as none: their logarithms say nothing. */
-const FLOOR = 0.05;
+const FLOOR = 0.02;
 
 /** A particle that agrees with its partners less than the other particles do. */
 export interface OddOne {
