@@ -114,12 +114,15 @@ def _lowest(
     table: np.ndarray, same: bool, errors: np.ndarray, alpha: float
 ) -> tuple[np.ndarray, bool]:
     """The rows that stand apart, and whether they surely do; else the last one, if clearly last."""
-    logs = np.log(np.maximum(table, FLOOR))
-    plain, effects = _effects(table, same), _effects(logs, same)
-    order = np.argsort(effects, kind="stable")[: np.isfinite(effects).sum()]
-    n, apart, clear = len(order), 0, 0
+    plain = _effects(table, same)
+    n, apart, clear = int(np.isfinite(plain).sum()), 0, 0
     most = max(1, n // 4)
-    for k in range(1, most + 1) if n >= 3 else ():
+    if n < 3 or np.diff(np.sort(plain))[:most].max() <= MIN_GAP:
+        return np.arange(0), True  # as nearly always, and cheap
+    logs = np.log(np.maximum(table, FLOOR))
+    effects = _effects(logs, same)
+    order = np.argsort(effects, kind="stable")[:n]
+    for k in range(1, most + 1):
         low, rest = order[:k], order[k:]
         gap = plain[rest].min() - plain[low].max()
         error = 3 * errors[low].max()
