@@ -200,8 +200,15 @@ class Capture:
     def _features(self, output: Any, entry: Entry, module: nn.Module) -> Tensor:
         found = by_sample(output, self._n, entry.samples, self._reduce, module)
         if not self.found:
+            self._check(entry, output)
             self._note_steps(entry, found, module)
         return features(found, self._reduce, self._mask(found, entry) if self._masks else None)
+
+    def _check(self, entry: Entry, output: Any) -> None:
+        axis = entry.samples.axis
+        if self.probe is not None and self._mapped is None and axis is not None and axis.folded:
+            x = values_of(output)[0]
+            self.probe.check((entry.name, entry.call), axis, x, self._n)
 
     def _note_steps(self, entry: Entry, found: Samples, module: nn.Module) -> None:
         """A recurrent or attention layer may take the samples for its steps."""

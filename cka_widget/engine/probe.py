@@ -28,8 +28,16 @@ FEW, MORE = 2, 3
 
 # Of what is kept of an output: entries along its first axis, and of each in all others together.
 _ENTRIES, _NUMBERS = 4096, 1024
+# Of the axes after the first, what is kept until the first batch.
+_CORNER = 8
+# Distance of the same samples in two passes, over their spread, that rounding can add up to.
+_NEAR = 0.02
 # Passes that are given to a model that draws random numbers, to differ from its first.
 _TRIES = 8
+_WHOSE = LeftOutError(
+    "it has several rows a sample, and passes on few samples do not show which of them belong to "
+    "one"
+)
 _IN_A_LOOP = Shown(why_not=LeftOutError("it runs anew for each sample, and not once for all"))
 
 
@@ -43,9 +51,35 @@ class Probe:
         random_from: the first layer in which two passes on the same samples differ, or None.
     """
 
-    shown: Mapping[Call, Shown]
+    shown: dict[Call, Shown]
     shapes: Mapping[Call, tuple[int, ...]]
     random_from: str | None
+    _folded: dict[Call, _Output]
+
+    def check(self, call: Call, axis: SampleAxis, x: Tensor, n: int) -> None:
+        """Do the first samples of the batch that was looked at have their own rows in it?
+
+        Few samples can agree by chance: tokens that are sorted by what they are may lie in order.
+
+        Args:
+            call: one that holds folded samples; it is asked for once.
+            axis: theirs.
+            x: its output for the whole batch.
+            n: number of samples in it.
+
+        Raises:
+            LeftOutError: they do not; who asks `shown` from now on learns the same.
+        """
+        few = self._folded.pop(call, None)
+        if few is None:
+            return
+        one, other = axis.bring(few.values, FEW), axis.bring(_Output(x, few).corner().values, n)
+        if one is None or other is None or one.shape[1:] != other.shape[1:]:
+            return
+        apart = few.distance(one.flatten(0, 1), other[:FEW].flatten(0, 1))
+        if apart > max(few.tolerance, _NEAR):
+            self.shown[call] = Shown(why_not=_WHOSE)
+            raise LeftOutError(*_WHOSE.args)
 
 
 def probe(
@@ -76,15 +110,15 @@ def probe(
         if passes.first:  # what it has registered came after our hooks, and may change outputs
             few = passes(head(batch, FEW, n))
         more = passes(head(batch, MORE, n), like=few)
+        drawn = not all(map(np.array_equal, chance, _chance()))
         shown, agree = {}, few.keys() == more.keys()
         for call in few.keys() & more.keys():
-            shown[call], same = _compare(few[call], more[call])
+            shown[call], same = _compare(few[call], more[call], drawn)
             agree &= same
         times = [Counter(name for name, _ in calls) for calls in (few, more)]
         looped = {name for name, k in times[0].items() if k * MORE == times[1][name] * FEW}
         shown |= {call: _IN_A_LOOP for call in few if call[0] in looped}
         parted = None
-        drawn = not all(map(np.array_equal, chance, _chance()))
         # Who draws random numbers may still do the same twice.
         for _ in range(_TRIES if drawn else not agree):
             parted = parted or next(_parted(few, passes(head(batch, FEW, n), like=few)), None)
@@ -93,7 +127,12 @@ def probe(
     if not any(found.axes for found in shown.values()):
         return None
     shapes = {call: few[call].shape for call in shown}
-    return Probe(shown, shapes, parted)
+    folded = {
+        call: few[call].corner()
+        for call, found in shown.items()
+        if not drawn and found.axes and found.axes[0].folded and not found.axes[0].axis
+    }
+    return Probe(shown, shapes, parted, folded)
 
 
 def _chance() -> list[Any]:
@@ -153,6 +192,13 @@ class _Output:
         self.tolerance = math.sqrt(torch.finfo(x.dtype).eps)
         x = x.detach()[tuple(slice(None, None, step) for step in self.steps)]
         self.values = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
+
+    def corner(self) -> _Output:
+        """Itself, but of all axes after the first only the beginning is kept."""
+        for axis in range(1, self.values.dim()):
+            self.values = self.values.narrow(axis, 0, min(_CORNER, self.values.shape[axis]))
+        self.values = self.values.clone()
+        return self
 
     def equals(self, other: _Output) -> bool:
         """Of another pass on the same samples: the same?"""
@@ -224,8 +270,11 @@ class _Passes:
         return found
 
 
-def _compare(few: _Output, more: _Output) -> tuple[Shown, bool]:
-    """What two outputs show, and whether they agree about the samples that they share."""
+def _compare(few: _Output, more: _Output, drawn: bool) -> tuple[Shown, bool]:
+    """What two outputs show, and whether they agree about the samples that they share.
+
+    `drawn`: the model drew random numbers.
+    """
     if few.shape == more.shape:
         why = NoRowsError(
             f"it has no rows of samples: its output {few.shape} is as large for {FEW} samples as "
@@ -238,7 +287,7 @@ def _compare(few: _Output, more: _Output) -> tuple[Shown, bool]:
     for axis, (a, b) in enumerate(sizes if len(few.shape) == len(more.shape) else ()):
         if not a or a % FEW or a * MORE != b * FEW:
             continue
-        order = _order(few, more, axis, a // FEW)
+        order = _order(few, more, axis, a // FEW, drawn)
         unsure += order is None
         found += [order] if order else []
     # Several axes follow in tables of samples by samples, and where steps grow with them.
@@ -246,10 +295,7 @@ def _compare(few: _Output, more: _Output) -> tuple[Shown, bool]:
     if found:
         return Shown(tuple(axis for _, axis in found)), found[0][0] <= few.tolerance
     if unsure:
-        why = LeftOutError(
-            "it has several rows a sample, and passes on 2 and on 3 samples do not show which of "
-            "them belong to one"
-        )
+        why = _WHOSE
     else:
         why = LeftOutError(
             f"its rows are no fixed number a sample: its output is {few.shape} for {FEW} samples, "
@@ -258,7 +304,9 @@ def _compare(few: _Output, more: _Output) -> tuple[Shown, bool]:
     return Shown(why_not=why), True
 
 
-def _order(few: _Output, more: _Output, axis: int, k: int) -> tuple[float, SampleAxis] | None:
+def _order(
+    few: _Output, more: _Output, axis: int, k: int, drawn: bool
+) -> tuple[float, SampleAxis] | None:
     """How an axis numbers k entries of each sample, and how far the shared samples are apart."""
     x, y = few.values.movedim(axis, 0), more.values.movedim(axis, 0)
     if x.shape[0] != FEW * k or y.shape[0] != MORE * k:  # so long an axis is not kept whole
@@ -280,6 +328,8 @@ def _order(few: _Output, more: _Output, axis: int, k: int) -> tuple[float, Sampl
             distances[outer] = apart(outer)
     best = min(distances, key=distances.__getitem__)
     least, *following = sorted(distances.values())
-    if following and least > few.tolerance and 2 * least > following[0]:
+    # Tokens that are sorted by the expert that they go to are in the order of samples in part.
+    most = following[0] / 2 if drawn and following else _NEAR
+    if following and least > max(few.tolerance, most):
         return None
     return least, SampleAxis(axis, best, k // best)

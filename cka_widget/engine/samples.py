@@ -188,7 +188,7 @@ def leading(output: Any) -> int | None:
     if isinstance(output, list) and output and not isinstance(output[0], Tensor):
         return len(output)
     tensor = main_tensor(output)
-    return len(tensor) if tensor is not None and tensor.dim() else None
+    return tensor.size(0) if tensor is not None and tensor.dim() else None  # nested ones too
 
 
 def _named_tensors(data: Any, name: str = "batch") -> Iterator[tuple[str, Tensor]]:

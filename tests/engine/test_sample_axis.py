@@ -187,6 +187,28 @@ def test_an_experts_tokens_are_no_rows_and_that_is_told() -> None:
         result.why("a", "a", "experts.0", "lin")
 
 
+def test_tokens_that_are_sorted_by_what_they_are_are_no_rows_and_that_is_told() -> None:
+    """One expert gets them all, in an order that the data say: as many a sample in every batch."""
+
+    class Sorts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin, self.expert, self.head = nn.Linear(D, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.lin(x).flatten(0, 1)
+            order = (x[..., 0] > 0).flatten().long().argsort(stable=True)
+            y = self.expert(y[order])[order.argsort()]
+            return self.head(y.reshape(len(x), -1, 8))
+
+    for seed in range(20):
+        batches = list(torch.randn(3, 12, 6, D, generator=torch.Generator().manual_seed(seed)))
+        result = run({"a": zoo.seeded(Sorts)}, batches)
+        assert result.layers("a") == ["lin", "head"]
+        (said,) = result.warnings
+        assert 'layer "expert" is left out, though it holds samples' in said
+
+
 def test_a_row_that_a_later_batch_disproves_stays_and_says_why() -> None:
     batches = routed(1, 1, 1, 1)
     batches[2][5, :, 0] = -1.0  # a thirteenth token
