@@ -22,66 +22,63 @@ Row = list[np.ndarray]  # features (n, d) of every batch
 _CLOSE, _SMALLEST = 1e-4, 1e-36
 
 
-class Unfolding(NamedTuple):
-    """Samples are axis `axis` after each of its n k steps is told apart as `sizes`, -1 being n."""
+class Fold(NamedTuple):
+    """Where the samples are: along `axis`, whose entries count as (outer, n, inner)."""
 
-    split: int
-    sizes: tuple[int, int]
     axis: int
+    outer: int = 1
+    inner: int = 1
 
     def features(self, x: Tensor, n: int) -> np.ndarray:
-        sizes = [n if size == -1 else size for size in self.sizes]
-        x = x.double().unflatten(self.split, sizes).movedim(self.axis, 0)
-        return x.reshape(n, -1).numpy()
+        x = x.double().unflatten(self.axis, (self.outer, n, self.inner))
+        return x.movedim(self.axis + 1, 0).reshape(n, -1).numpy()
 
 
-class Outputs(NamedTuple):
-    """What the calls of a model are: rows of samples; outputs that mix all samples of a batch, as
-    similarities (n, n) do; no rows."""
+def outputs(
+    model: nn.Module, batches: Sequence[Mapping[str, Tensor]]
+) -> tuple[dict[Call, Row], set[Call]]:
+    """The calls that give rows of samples, and those that give none.
 
-    rows: dict[Call, Row]
-    mixed: set[Call]
-    others: set[Call]
-
-
-def outputs(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> Outputs:
-    """Proved on the smallest batch, and read from all."""
+    Proved on the smallest batch, read from all.
+    """
     runs = [(_size(batch), _run(model, batch)) for batch in batches]
     n, whole = min(runs, key=lambda run: run[0])
     batch = next(batch for batch in batches if _size(batch) == n)
     alone = [_run(model, {k: v[i : i + 1] for k, v in batch.items()}) for i in range(n)]
-    found = Outputs({}, set(), set())
+    rows: dict[Call, Row] = {}
     for call, x in whole.items():
         singles = [run[call] for run in alone if call in run]
-        unfolding = _unfolding(x, singles) if len(singles) == n else None
-        if unfolding is not None:
-            found.rows[call] = [unfolding.features(run[call], n) for n, run in runs]
-        elif singles and x.shape == (n, n) and singles[0].shape == (1, 1):
-            found.mixed.add(call)
-        else:
-            found.others.add(call)
-    return found
+        fold = _fold(x, singles) if len(singles) == n and x.is_floating_point() else None
+        if fold is not None:
+            rows[call] = [fold.features(run[call], n) for n, run in runs]
+    return rows, whole.keys() - rows.keys()
 
 
 def _size(batch: Mapping[str, Tensor]) -> int:
     return len(next(iter(batch.values())))
 
 
-def _unfolding(whole: Tensor, alone: list[Tensor]) -> Unfolding | None:
-    """How the output of a batch is unfolded to what its samples give alone, or None."""
-    if not whole.is_floating_point() or len({x.shape for x in alone}) != 1:
-        return None
+def _fold(whole: Tensor, alone: list[Tensor]) -> Fold | None:
+    """How the output of a batch is what its samples give alone, or None."""
     n, shape = len(alone), alone[0].shape
+    if not whole.numel() or any(x.shape != shape for x in alone):
+        return None
     expected = torch.stack(alone).double().reshape(n, -1).numpy()
+    if whole.shape == (n, n) and shape == (1, 1):  # similarities of the samples
+        return Fold(0) if _close(whole.double().diagonal()[:, None].numpy(), expected) else None
     for axis, (length, k) in enumerate(zip(whole.shape, shape, strict=False)):
-        others = (*whole.shape[:axis], *whole.shape[axis + 1 :])
-        if length != n * k or others != (*shape[:axis], *shape[axis + 1 :]) or not whole.numel():
+        if length != n * k or whole.shape != (*shape[:axis], length, *shape[axis + 1 :]):
             continue
-        for unfolding in (Unfolding(axis, (-1, k), axis), Unfolding(axis, (k, -1), axis + 1)):
-            difference = np.abs(np.nan_to_num(unfolding.features(whole, n) - expected))
-            if difference.max() <= _CLOSE * np.abs(np.nan_to_num(expected)).max() + _SMALLEST:
-                return unfolding
+        for outer in (i for i in range(1, k + 1) if k % i == 0):
+            fold = Fold(axis, outer, k // outer)
+            if _close(fold.features(whole, n), expected):
+                return fold
     return None
+
+
+def _close(x: np.ndarray, expected: np.ndarray) -> bool:
+    x, expected = np.nan_to_num(x), np.nan_to_num(expected)
+    return bool(np.abs(x - expected).max() <= _CLOSE * np.abs(expected).max() + _SMALLEST)
 
 
 def _run(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[Call, Tensor]:
