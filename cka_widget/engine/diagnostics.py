@@ -10,11 +10,18 @@ from typing import Any
 from torch import Tensor
 
 from cka_widget.engine.labels import classes_of, labels_in
+from cka_widget.engine.neighbours import Neighbours
 
 # Neighbours in a batch share their class this much more often than by chance: sorted.
 _SORTED_EXCESS = 0.5
 # Fewer pairs of neighbours may agree by chance.
 _FEWEST_NEIGHBOURS = 20
+
+_NOT_INDEPENDENT = (
+    "Neighbouring samples of a batch are more alike than others, as the frames of a video, a time "
+    "series or runs of one class are: they are not independent, so that similarity is "
+    'overestimated, and neither the error bars nor "above chance" hold; shuffle the data once.'
+)
 
 
 class Diagnostics:
@@ -58,8 +65,8 @@ class Diagnostics:
         """Number of classes that the batches' labels told of; 0 without labels."""
         return len(self._classes)
 
-    def warnings(self) -> list[str]:
-        """Sentences, most misleading first."""
+    def warnings(self, neighbours: Neighbours) -> list[str]:
+        """Sentences, most misleading first; `neighbours` are those of the Grams."""
         waiting, self._waiting = self._waiting, []
         for batches, n in waiting:
             self._note(batches, n)
@@ -79,7 +86,8 @@ class Diagnostics:
                 "The loaders give different labels for the same row: CKA compares row by row, "
                 "so every loader must give the same samples in the same order (shuffle=False)."
             )
-        if self._looks_sorted():
+        by_class = self._looks_sorted()
+        if by_class:
             found.append(
                 "The batches look sorted by class: within such batches similarity is "
                 "overestimated; shuffle the data once (shuffle=True)."
@@ -90,6 +98,8 @@ class Diagnostics:
                 f"All samples have the same label, {label!r}: where that is only the beginning of "
                 "data sorted by class, shuffle them (shuffle=True)."
             )
+        elif not by_class and neighbours.alike():
+            found.append(_NOT_INDEPENDENT)
         return found
 
     def _looks_sorted(self) -> bool:

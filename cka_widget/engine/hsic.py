@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine import accelerator
+from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.permutations import fourth_cumulants
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import ARRAYS, Array, HsicSums, in_unit
@@ -99,6 +100,7 @@ class HsicAccumulator:
         self._known: object = None  # the rows' units and energies that sums are made for
         self.rows = Sums(len(groups), self._device)
         self.pooled: Sums | None = None
+        self.neighbours = Neighbours()
         owner = torch.tensor(owners, dtype=torch.long, device=self._device)
         self._counts = ((owner[:, None] != owner) | (owner < 0)).double()[None]
         self._size = self._groups.bincount(minlength=n_groups).double()
@@ -121,6 +123,7 @@ class HsicAccumulator:
                 self.rows, self.pooled = rows.copy(), pooled and pooled.copy()
                 self._add(stack)
                 if not stack.suspects:
+                    self.neighbours = stack.neighbours(self.neighbours)
                     return
                 again(set(stack.suspects))  # each is suspect once a batch at most
         except BaseException:

@@ -37,6 +37,7 @@ from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.masks import masks_of, shortened, two_sided
+from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.particles import Pass, as_passes, bound
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.prefetch import Loaded
@@ -467,7 +468,7 @@ class Session:
     def _warnings(self) -> Iterator[str]:
         yield from self.notes
         yield from self.later_notes()
-        yield from self._diagnostics.warnings()
+        yield from self._diagnostics.warnings(self._sums.neighbours if self._sums else Neighbours())
         yield from self._weights.warnings() if self._weights else ()
         for model, (found, _) in self._probes.items():
             if found is not None and found.random_from is not None:

@@ -21,6 +21,7 @@ from cka_widget.engine.care import (
 )
 from cka_widget.engine.gram import Slots
 from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.pairs import biased_hsics, unbiased_hsics
 
 # Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams; the second on
@@ -347,6 +348,13 @@ class GramStack:
                     self.suspects.add(row)
         return found
 
+    def neighbours(self, before: Neighbours) -> Neighbours:
+        """With what the batch's Grams tell of samples that lie side by side."""
+        for s in self.segments:
+            if s.size >= 4:
+                before = before.seen(self._grams_of(s, 0, s.blocks))
+        return before
+
     def units(self) -> list[int]:
         """K of every row is what stands here times 2^unit."""
         return [row.unit for row in self.rows]
@@ -357,15 +365,19 @@ class GramStack:
 
     def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor | None, Tensor]:
         """HSICs of some blocks of a segment, the Grams' shapes, and every row's rho (R,)."""
-        m = s.size
-        start, end = s.offset + first * m * m, s.offset + last * m * m
-        grams = self.grams()[:, start:end].view(-1, last - first, m, m)
+        grams = self._grams_of(s, first, last)
         if self.kernel.unbiased:
             centred = [row for row, state in enumerate(self.rows) if state.centre_gram]
             product, rho, made = unbiased_hsics(grams, centred)
             return product, made, rho
         product, rho = biased_hsics(grams)
         return product, None, rho
+
+    def _grams_of(self, s: Segment, first: int, last: int) -> Tensor:
+        """What stands in the slots of some blocks of a segment, (R, blocks, m, m)."""
+        m = s.size
+        start, end = s.offset + first * m * m, s.offset + last * m * m
+        return self.grams()[:, start:end].view(-1, last - first, m, m)
 
     def _slots_of(self, row: int) -> Slots:
         found = self._slots.get(row)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cka_widget.engine.compare import compare
 from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CKAWarning, CompareError
+from cka_widget.engine.neighbours import Neighbours
 
 
 def test_a_dead_layer() -> None:
@@ -375,7 +376,7 @@ def test_labels_on_a_device_are_read_once_at_the_end() -> None:
         watch.observe([(None, labels.as_subclass(There))], 16)
         same.observe([(None, labels.clone())], 16)
     assert not There.reads
-    assert watch.warnings() == same.warnings() != []
+    assert watch.warnings(Neighbours()) == same.warnings(Neighbours()) != []
     assert There.reads == 8
-    assert watch.warnings() == same.warnings()
+    assert watch.warnings(Neighbours()) == same.warnings(Neighbours())
     assert There.reads == 8
