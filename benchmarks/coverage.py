@@ -27,17 +27,22 @@ from cka_widget.engine.intervals import interval
 from cka_widget.engine.result import CKAResult
 
 LATENT = 16
-# Ten clusters, normals, and normals whose length varies a lot from sample to sample.
-POPULATIONS = ("clusters", "normal", "heavy tails")
+# Samples in a row that share four fifths of their variance, of the populations of clips.
+FRAMES = 8
 
 
 class Setting(NamedTuple):
-    """One line of the table: `blocks` of `size` samples, or blocks until good enough."""
+    """One line of the table: `blocks` of `size` samples, or blocks until good enough.
+
+    With `groups`, so many sets of `size` clips, each told to `compare`. Populations: ten clusters;
+    normals; normals whose length varies a lot; clips of normals; clips of clusters.
+    """
 
     population: str
     size: int
     blocks: int
     stop_at_stderr: float | None = None
+    groups: bool = False
 
 
 SETTINGS = [
@@ -51,12 +56,17 @@ SETTINGS = [
     Setting("clusters", 128, 100, 0.05),
     Setting("clusters", 32, 200, 0.02),
     Setting("normal", 32, 200, 0.02),
+    Setting("clips", 32, 40),
+    *(Setting("clips", 32, blocks, groups=True) for blocks in (5, 10, 40)),
+    Setting("clips", 16, 20, groups=True),
+    Setting("clips of ragged lengths", 32, 10, groups=True),
 ]
 QUICK = [
     Setting("clusters", 8, 10),
     Setting("clusters", 32, 20),
     Setting("heavy tails", 32, 40),
     Setting("clusters", 64, 100, 0.03),
+    Setting("clips", 16, 10, groups=True),
 ]
 
 
@@ -96,15 +106,35 @@ def draw(population: str, n: int, generator: torch.Generator) -> Tensor:
         return 0.6 * x + 1.2 * centres[torch.randint(10, (n,), generator=generator)]
     if population == "heavy tails":
         return x * torch.exp(0.7 * torch.randn(n, 1, generator=generator))
+    if population.startswith("clips"):
+        clip = clips(population, n)
+        return 0.8**0.5 * torch.randn(n, LATENT, generator=generator)[clip] + 0.2**0.5 * x
     return x
 
 
+def clips(population: str, n: int) -> Tensor:
+    """Numbers of the clips of n samples in a row, (n,)."""
+    ragged = population == "clips of ragged lengths"
+    lengths = 4 + 5 * torch.arange(n) % 9 if ragged else torch.full((n,), FRAMES)  # mean 8
+    return torch.arange(n).repeat_interleave(lengths)[:n]
+
+
 def run(
-    population: str, size: int, blocks: int, stop: float | None, generator: torch.Generator
+    population: str,
+    size: int,
+    blocks: int,
+    stop: float | None,
+    groups: bool,
+    generator: torch.Generator,
 ) -> CKAResult:
     """One comparison of the networks' ReLU and last layers."""
-    if stop is None:
-        loader: list[Tensor] | Iterator[Tensor] = [draw(population, size * blocks, generator)]
+    known = None
+    if groups:
+        n = size * blocks * FRAMES
+        loader: list[Tensor] | Iterator[Tensor] = [draw(population, n, generator)]
+        known = clips(population, n)
+    elif stop is None:
+        loader = [draw(population, size * blocks, generator)]
     else:
         loader = (draw(population, size, generator) for _ in range(blocks))
     with warnings.catch_warnings():
@@ -114,6 +144,7 @@ def run(
             loader,
             layers=["1", "3", "4"],
             hsic_batch_size=size,
+            groups=known,
             stop_at_stderr=stop,
             device="cpu",
             progress=False,
@@ -123,7 +154,8 @@ def run(
 def simulate(setting: Setting, runs: int, seed: int = 0) -> Coverage:
     """Cover the true values by the intervals of so many runs."""
     generator = torch.Generator().manual_seed(seed)
-    truth = _truth(setting.population)
+    # Far apart, samples of clips are normals.
+    truth = _truth("normal" if setting.population.startswith("clips") else setting.population)
     hits: dict[tuple[str, str], list[float]] = {}
     blocks, errors = [], []
     for _ in range(runs):
@@ -153,7 +185,7 @@ _TRUTHS: dict[str, dict[tuple[str, str], np.ndarray]] = {}
 def _truth(population: str) -> dict[tuple[str, str], np.ndarray]:
     if population not in _TRUTHS:
         generator = torch.Generator().manual_seed(12345)
-        parts = [run(population, 64, 100, None, generator) for _ in range(47)]
+        parts = [run(population, 64, 100, None, False, generator) for _ in range(47)]
         whole = parts[0]
         for part in parts[1:]:
             whole = whole.merge(part)
@@ -175,8 +207,9 @@ def main() -> None:
     for setting in settings:
         found = simulate(setting, runs)
         stop = "" if setting.stop_at_stderr is None else f"{setting.stop_at_stderr:g}"
+        name = f"{setting.population}, groups=" if setting.groups else setting.population
         print(
-            f"| {setting.population} | {setting.size} | {found.blocks:.0f} | {stop} "
+            f"| {name} | {setting.size} | {found.blocks:.0f} | {stop} "
             f"| {found.stderr:.3f} | {found.interval['pairs']:.1%} | {found.interval['means']:.1%} "
             f"| {found.normal['pairs']:.1%} |",
             flush=True,

@@ -17,48 +17,50 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cka_widget.engine.neighbours import Neighbours
+from cka_widget.engine.neighbours import Neighbours, votes
 
 WIDTH = 16
+_GRAMS = 1 << 21  # numbers of Grams that stand at a time
 SIZES = {
     "1x64": [64],
     "2x32": [32] * 2,
     "10x32": [32] * 10,
-    "40x32": [32] * 40,
+    "20x32": [32] * 20,
     "9x33+4": [33] * 9 + [4],
     "40x8": [8] * 40,
-    "4x256": [256] * 4,
+    "1x256": [256],
 }
 # Layers whose votes are joined, and their width.
-LAYERS = {"1 layer, 1-D": (1, 1), "24 layers, 16-D": (24, 16)}
+LAYERS = {"1 layer, 1-D": (1, 1), "12 layers, 16-D": (12, 16)}
 
-Draw = Callable[[torch.Generator, int], Tensor]
-
-
-def _normal(g: torch.Generator, n: int) -> Tensor:
-    return torch.randn(n, WIDTH, generator=g)
+# Samples (draws, n, 16).
+Draw = Callable[[torch.Generator, int, int], Tensor]
 
 
-def _long(g: torch.Generator, n: int) -> Tensor:
-    return _normal(g, n) * torch.randn(n, 1, generator=g).mul(1.5).exp()
+def _normal(g: torch.Generator, draws: int, n: int) -> Tensor:
+    return torch.randn(draws, n, WIDTH, generator=g)
 
 
-def _fires(g: torch.Generator, n: int) -> Tensor:
-    return _normal(g, n) * (torch.rand(n, 1, generator=g) < 0.05)
+def _long(g: torch.Generator, draws: int, n: int) -> Tensor:
+    return _normal(g, draws, n) * torch.randn(draws, n, 1, generator=g).mul(1.5).exp()
 
 
-def _classes(g: torch.Generator, n: int) -> Tensor:
+def _fires(g: torch.Generator, draws: int, n: int) -> Tensor:
+    return _normal(g, draws, n) * (torch.rand(draws, n, 1, generator=g) < 0.05)
+
+
+def _classes(g: torch.Generator, draws: int, n: int) -> Tensor:
     centres = torch.randn(10, WIDTH, generator=g)
-    return centres[torch.randint(10, (n,), generator=g)] + 0.5 * _normal(g, n)
+    return centres[torch.randint(10, (draws, n), generator=g)] + 0.5 * _normal(g, draws, n)
 
 
 def series(memory: float) -> Draw:
     """Every sample is `memory` times the one before it, and new."""
 
-    def draw(g: torch.Generator, n: int) -> Tensor:
-        x = _normal(g, n)
+    def draw(g: torch.Generator, draws: int, n: int) -> Tensor:
+        x = _normal(g, draws, n)
         for t in range(1, n):
-            x[t] = memory * x[t - 1] + math.sqrt(1 - memory**2) * x[t]
+            x[:, t] = memory * x[:, t - 1] + math.sqrt(1 - memory**2) * x[:, t]
         return x
 
     return draw
@@ -67,10 +69,10 @@ def series(memory: float) -> Draw:
 def clips(frames: int, shuffled: bool = False) -> Draw:
     """So many samples in a row share four fifths of their variance."""
 
-    def draw(g: torch.Generator, n: int) -> Tensor:
-        shared = _normal(g, -(-n // frames)).repeat_interleave(frames, 0)[:n]
-        x = math.sqrt(0.8) * shared + math.sqrt(0.2) * _normal(g, n)
-        return x[torch.randperm(n, generator=g)] if shuffled else x
+    def draw(g: torch.Generator, draws: int, n: int) -> Tensor:
+        shared = _normal(g, draws, -(-n // frames)).repeat_interleave(frames, 1)[:, :n]
+        x = math.sqrt(0.8) * shared + math.sqrt(0.2) * _normal(g, draws, n)
+        return x[:, torch.randperm(n, generator=g)] if shuffled else x
 
     return draw
 
@@ -94,18 +96,20 @@ def told(draw: Draw, sizes: list[int], layers: tuple[int, int], draws: int, seed
     """Share of draws in which neighbours are called more alike than chance."""
     g = torch.Generator().manual_seed(seed)
     count, width = layers
+    at_once = max(1, _GRAMS // (count * sum(m * m for m in sizes)))
     found = 0
-    for _ in range(draws):
-        x = draw(g, sum(sizes))
-        rows = torch.relu(x @ torch.randn(count, WIDTH, width, generator=g))
-        rows = x[None, :, :1] if width == 1 else rows
-        seen, start = Neighbours(), 0
+    for first in range(0, draws, at_once):
+        x = draw(g, min(at_once, draws - first), sum(sizes))
+        weights = torch.randn(count, len(x), WIDTH, width, generator=g)
+        rows = torch.relu(x @ weights) if width > 1 else x[None, ..., :1]
+        counts, start = torch.zeros(2, len(x), dtype=torch.long), 0
         for m, same in itertools.groupby(sizes):
             blocks = len(list(same))
-            part = rows[:, start : start + blocks * m].unflatten(1, (blocks, m))
+            part = rows[:, :, start : start + blocks * m].reshape(len(rows), -1, m, width)
             start += blocks * m
-            seen = seen.seen(part @ part.mT)
-        found += seen.alike()
+            seen = votes(part @ part.mT).view(len(x), -1)
+            counts += torch.stack([(seen > 0).sum(1), (seen != 0).sum(1)])
+        found += sum(Neighbours(one).alike() for one in counts.T)
     return found / draws
 
 

@@ -25,7 +25,7 @@ def simulation() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_intervals_cover(simulation: ModuleType, number: int) -> None:
     """150 runs tell a share of 95% to 2 points or so: cells of a run go together."""
     setting = simulation.QUICK[number]

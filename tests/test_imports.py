@@ -62,6 +62,8 @@ ENGINE = {
     "repeats": {"batches"},
     "streams": {"batches", "drawing", "errors", "loaders", "repeats", "workers"},
     "neighbours": set(),
+    "groups": {"blocks", "errors"},
+    "clusters": {"accelerator", "permutations"},
     "diagnostics": {"labels", "neighbours"},
     "intervals": {"sums"},
     "null": {"sums"},

@@ -15,6 +15,7 @@ from cka_widget.engine import accelerator
 from cka_widget.engine.calls import Forwards
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.features import Reduce
+from cka_widget.engine.groups import Groups
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.layers import Layers
 from cka_widget.engine.options import check, names_checked
@@ -65,6 +66,7 @@ def iter_compare(
     unbiased: bool = True,
     bandwidth: float = 0.4,
     hsic_batch_size: int | None = None,
+    groups: Groups | None = None,
     precision: str | None = None,
     device: str | torch.device | None = None,
     max_batches: int | None = None,
@@ -91,6 +93,7 @@ def iter_compare(
             "unbiased": unbiased,
             "bandwidth": bandwidth,
             "hsic_batch_size": hsic_batch_size,
+            "groups": groups,
             "precision": precision,
             "device": device,
             "max_batches": max_batches,
@@ -106,6 +109,7 @@ def iter_compare(
         reduce=reduce,
         kernel=kind,
         hsic_batch_size=hsic_batch_size,
+        groups=groups,
         precision=precision,
         device=device,
         particle_axis=particle_axis,
@@ -115,6 +119,8 @@ def iter_compare(
     stream = loader
     if not isinstance(stream, Stream):  # an executor has started it where its caller is
         stream = Stream(loader, session.models, max_batches)
+    if groups is not None and not callable(groups):
+        stream.require_order(len(groups))
     session.provenance["seeds"] = stream.seeds()
     session.notes += stream.warnings()
     session.later_notes = stream.repeats
@@ -211,6 +217,10 @@ def compare(
         hsic_batch_size: cut batches into near-equal blocks of at most this many samples (a few
             more where a block would have under 4); None takes each batch as one block, as the
             papers do. Blocks of 32 are as sure and cost less, see benchmarks/RESULTS.md.
+        groups: which samples belong together, as the frames of a clip or the crops of a photograph:
+            one value a sample, in the loader's order, or a function of the batch that gives its
+            samples' values; None is a group of its own. No block holds two samples of a group then,
+            and error bars are over groups. Every batch needs at least 4 whole ones.
         precision: of the Grams: "highest" (float32), "high" (TF32 on NVIDIA GPUs) or "medium"
             (bfloat16). Scores of the benchmarks were off by at most 1e-6, 9e-5 and 5e-4. None
             follows `torch.set_float32_matmul_precision` on CUDA and takes float32 elsewhere.

@@ -20,7 +20,8 @@ _FEWEST_NEIGHBOURS = 20
 _NOT_INDEPENDENT = (
     "Neighbouring samples of a batch are more alike than others, as the frames of a video, a time "
     "series or runs of one class are: they are not independent, so that similarity is "
-    'overestimated, and neither the error bars nor "above chance" hold; shuffle the data once.'
+    'overestimated, and neither the error bars nor "above chance" hold; shuffle the data once, or '
+    "say by groups= which samples belong together."
 )
 
 
@@ -36,29 +37,32 @@ class Diagnostics:
         self._equal_neighbours = 0
         self._classes: Counter[Hashable] = Counter()
         self._unpaired = False
-        self._waiting: list[tuple[list[Any], int]] = []  # labels on a device, not read yet
+        # Labels on a device, not read yet.
+        self._waiting: list[tuple[list[Any], int, list[int] | None]] = []
 
-    def observe(self, batches: list[Any], n: int) -> None:
-        """Note one batch of n samples, from each loader."""
+    def observe(self, batches: list[Any], n: int, order: list[int] | None = None) -> None:
+        """Note one batch of n samples, from each loader, and the order of its blocks' samples."""
         self._batches += 1
         self._samples += n
         self._small += n < self._min_samples
         labels = [labels_in(batch) for batch in batches]
         if any(isinstance(one, Tensor) and one.device.type != "cpu" for one in labels):
             # Reading them would make the host wait for the device in every batch.
-            self._waiting.append(([(None, _kept(one)) for one in labels], n))
+            self._waiting.append(([(None, _kept(one)) for one in labels], n, order))
         else:
-            self._note(batches, n)
+            self._note(batches, n, order)
 
-    def _note(self, batches: list[Any], n: int) -> None:
+    def _note(self, batches: list[Any], n: int, order: list[int] | None) -> None:
         found = [labels for labels in (classes_of(batch, n) for batch in batches) if labels]
         if not found:
             return
-        labels = found[0]
+        labels = found[0] if order is None else [found[0][sample] for sample in order]
+        if not labels:
+            return
         self._neighbours += len(labels) - 1
         self._equal_neighbours += sum(map(eq, labels[1:], labels))
         self._classes.update(labels)
-        self._unpaired |= any(other != labels for other in found[1:])
+        self._unpaired |= any(other != found[0] for other in found[1:])
 
     @property
     def classes(self) -> int:
@@ -68,8 +72,8 @@ class Diagnostics:
     def warnings(self, neighbours: Neighbours) -> list[str]:
         """Sentences, most misleading first; `neighbours` are those of the Grams."""
         waiting, self._waiting = self._waiting, []
-        for batches, n in waiting:
-            self._note(batches, n)
+        for batches, n, order in waiting:
+            self._note(batches, n, order)
         found = []
         if self._samples < self._min_samples:
             found.append(

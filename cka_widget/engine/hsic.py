@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine import accelerator
+from cka_widget.engine.clusters import Clusters
 from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.permutations import fourth_cumulants
 from cka_widget.engine.stack import GramStack
@@ -131,12 +132,28 @@ class HsicAccumulator:
             raise
 
     def _add(self, stack: GramStack) -> None:
+        clusters = None
+        if stack.clusters:
+            clusters = Clusters(stack.clusters, len(self._group), self._device)
         for h, shapes, n in stack.products():
             h = h.to(self._device)
             d = h.diagonal(dim1=-2, dim2=-1)
-            self.rows.add(h, d, n, shapes)
-            if self.pooled is not None:
-                self.pooled.add(*self._pool(h, d, self._weights), n)
+            if clusters is not None:
+                clusters.add(h, d, n, shapes)
+            else:
+                self._add_blocks(h, d, n, shapes)
+        if clusters is not None:
+            for h, d, weight in clusters.means():
+                self._add_blocks(h, d, weight)
+            for total, new in zip(
+                (self.rows.chance2, self.rows.chance4), clusters.chance(), strict=True
+            ):
+                total += new
+
+    def _add_blocks(self, h: Tensor, d: Tensor, n: int, shapes: Tensor | None = None) -> None:
+        self.rows.add(h, d, n, shapes)
+        if self.pooled is not None:
+            self.pooled.add(*self._pool(h, d, self._weights), n)
 
     def _count_in(self, stack: GramStack, rows: Sums, pooled: Sums | None) -> None:
         """Have the sums count in the units that the stack's rows have now."""

@@ -63,6 +63,7 @@ def check(models: Any, options: Mapping[str, Any]) -> Kernel:
     for option in _COUNTS:
         _check_count(option, options.get(option))
     _check_reduce(options.get("reduce", "flatten"))
+    _check_groups(options.get("groups"))
     kernel = Kernel(
         options.get("kernel", "linear"),
         options.get("unbiased", True),
@@ -104,6 +105,17 @@ def _check_count(option: str, value: Any) -> None:
         raise TypeError(f"{option}={value!r} must be a whole number")
     if value < 1:
         raise ValueError(f"{option}={value} must be at least 1")
+
+
+def _check_groups(groups: Any) -> None:
+    listed = hasattr(groups, "__getitem__") and hasattr(groups, "__len__")
+    if isinstance(groups, (str, bytes, Mapping)) or not (
+        groups is None or callable(groups) or listed
+    ):
+        raise TypeError(
+            f"groups={groups!r} must be one value a sample in the loader's order, or a function of "
+            "the batch, such as lambda batch: batch[2]"
+        )
 
 
 def _check_reduce(reduce: Any) -> None:

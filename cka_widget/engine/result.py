@@ -317,8 +317,9 @@ class CKAResult:
 
     def require_same_options(self, other: CKAResult, action: str) -> None:
         """Raises ValueError where the two were computed differently."""
-        usual = {"batch_weights": "samples"}  # of `compare`; torch_cka's batches count alike
-        for key in ("kernel", "unbiased", "bandwidth", "reduce", "batch_weights"):
+        # Of `compare`, and of older files; torch_cka's batches count alike.
+        usual = {"batch_weights": "samples", "groups": False}
+        for key in ("kernel", "unbiased", "bandwidth", "reduce", "batch_weights", "groups"):
             mine, theirs = (r.provenance.get(key, usual.get(key)) for r in (self, other))
             if mine != theirs:
                 raise ValueError(f"{action} needs the same {key} in all: {mine!r} and {theirs!r}")

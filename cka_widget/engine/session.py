@@ -6,7 +6,7 @@ import copy
 import gc
 import platform
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
@@ -32,6 +32,7 @@ from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.features import Reduce
+from cka_widget.engine.groups import Grouping, Groups
 from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
@@ -67,6 +68,7 @@ class Session:
         reduce: Reduce,
         kernel: Kernel,
         hsic_batch_size: int | None,
+        groups: Groups | None,
         precision: str | None,
         device: str | torch.device | None,
         particle_axis: int | Mapping[str, int | None] | None,
@@ -91,6 +93,7 @@ class Session:
             "unbiased": kernel.unbiased,
             "bandwidth": kernel.bandwidth if kernel.name == "rbf" else None,
             "hsic_batch_size": hsic_batch_size,
+            "groups": groups is not None,
             "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "custom"),
             "device": str(self.device),
             "dtype": "float32",
@@ -110,6 +113,9 @@ class Session:
         ]
         self._reduce = reduce
         self._hsic_batch_size = hsic_batch_size
+        self._grouping: Grouping | None = None
+        if groups is not None:
+            self._grouping = Grouping(groups, hsic_batch_size, kernel.min_samples)
         self._placement = Placement([run for run, _ in self._passes], self.device)
         self._diagnostics = Diagnostics(kernel.min_samples)
         self._table: RowTable | None = None
@@ -145,6 +151,8 @@ class Session:
             (run, Capture(run, choice, self._stack, self._reduce)) for run, choice in self._passes
         ]
         self._replay = Replay(self._stack, self.device, self._placement)
+        if self._grouping is not None:
+            self._replay.refuse("groups= puts the samples of every batch in an order of its own")
 
     def _likely_rows(self) -> int:
         """As far as can be told before a pass: every chosen module once, of every particle."""
@@ -202,37 +210,49 @@ class Session:
         before = copy.copy(self._sums), self.samples
         try:
             try:
-                self._take(loaded.placed, n)
+                self._take(loaded.placed, n, self._group_values(given[0], n))
             except _Recounted as found:
                 n = found.n
                 for name, batch in loaded.given.items():
                     self._samples_of[name].learn(batch, n)
                 self._probes.clear()
                 self._begin_again()
-                self._take(loaded.placed, n)
+                self._take(loaded.placed, n, self._group_values(given[0], n))
         except BaseException:  # of a batch that ran in pieces none counts without all others
             self._sums, self.samples = before
             raise
         self.batches += 1
         labelled = {id(b): b for m, b in loaded.given.items() if m not in self._unlabelled}
-        self._diagnostics.observe(list(labelled.values()), n)
+        order = None
+        if self._grouping is not None:
+            values = self._group_values(given[0], n)
+            order = self._grouping.arrange(values, self.batches).order
+            self._grouping.drawn(n)
+        self._diagnostics.observe(list(labelled.values()), n, order)
+
+    def _group_values(self, batch: Any, n: int) -> list[Hashable]:
+        """The samples' groups, none where there is no `groups=`."""
+        if self._grouping is None:
+            return []
+        return self._grouping.values(batch, n, self.batches + 1)
 
     def _check_memory(self, n: int, given: list[Any]) -> None:
         """Bound the Grams of large batches; raise where the rows cannot fit, before any pass."""
         rows = self._likely_rows()
-        if all(divisible(batch, n) for batch in given):
+        if self._grouping is None and all(divisible(batch, n) for batch in given):
             self._limit = samples_at_once(rows, self._hsic_batch_size)
         check(rows, n, self._hsic_batch_size, self._kernel.min_samples, self.device)
 
-    def _take(self, batches: Mapping[str, Any], n: int) -> None:
+    def _take(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
         """Run the batch, in equal pieces where it does not fit the device's memory."""
         pieces = split(n, self._limit, self._kernel.min_samples)
         if sum(s.blocks for s in pieces) > 1:
             for start, stop in (bounds for s in pieces for bounds in s.bounds()):
-                self._take(each(batches, partial(rows, start=start, stop=stop, n=n)), stop - start)
+                part = each(batches, partial(rows, start=start, stop=stop, n=n))
+                self._take(part, stop - start, groups[start:stop])
             return
         try:
-            self._run_all(batches, n)
+            self._run_all(batches, n, groups)
         except Exception as error:
             if not ran_out(error.__cause__ or error if isinstance(error, CompareError) else error):
                 raise
@@ -253,7 +273,7 @@ class Session:
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._take(batches, n)
+        self._take(batches, n, groups)
 
     def _begin_again(self) -> None:
         """Forget what a first batch gave that did not end."""
@@ -261,11 +281,15 @@ class Session:
         self._prepare()
         self._attach()
 
-    def _run_all(self, batches: Mapping[str, Any], n: int) -> None:
+    def _run_all(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
+        arranged = None
+        if self._grouping is not None:
+            arranged = self._grouping.arrange(groups, self.batches + 1)
+            self._grouping.note(groups, arranged)
         if self._table is not None and n < self._kernel.min_samples:
             return  # it adds nothing, and some models cannot run on so few
         with _modes():
-            blocks = self._stack.begin(n)
+            blocks = self._stack.begin(n, arranged)
             if self._cuda_graph:
                 self._replay.fill(self._calls(batches), lambda given: self._fill(given, n))
             else:
@@ -284,7 +308,7 @@ class Session:
             if blocks:
                 self._table.note_missing(self._stack.missing())
                 self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
-                self.samples += n
+                self.samples += n if arranged is None else len(arranged.order)
 
     def _fill(self, batches: Mapping[str, Any], n: int) -> None:
         for run, capture in self._captures:
@@ -444,12 +468,15 @@ class Session:
         if self._table is None or self._sums is None:
             raise CompareError("the loader gave no batches")
         order = np.array(self._table.order, dtype=np.int64)
-        sums, pooled = self._sums.rows.on_host().take(order), self._sums.pooled
+        sums = self._sums.rows.on_host().take(order)
+        pooled = None if self._sums.pooled is None else self._sums.pooled.on_host()
+        if self._grouping is not None and self._grouping.crossed:
+            sums, pooled = sums.without_errors(), pooled and pooled.without_errors()
         reasons = zip(self._table.reasons(), self._table.order, sums.d.tolist(), strict=True)
         return CKAResult(
             rows=self._table.models,
             sums=sums,
-            pooled=None if pooled is None else pooled.on_host(),
+            pooled=pooled,
             row_reasons=tuple(
                 why or (self._stack.why(row, own) if row >= 0 else None)
                 for why, row, own in reasons
@@ -468,6 +495,7 @@ class Session:
     def _warnings(self) -> Iterator[str]:
         yield from self.notes
         yield from self.later_notes()
+        yield from self._grouping.warnings() if self._grouping else ()
         yield from self._diagnostics.warnings(self._sums.neighbours if self._sums else Neighbours())
         yield from self._weights.warnings() if self._weights else ()
         for model, (found, _) in self._probes.items():

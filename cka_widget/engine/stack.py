@@ -20,6 +20,7 @@ from cka_widget.engine.care import (
     Care,
 )
 from cka_widget.engine.gram import Slots
+from cka_widget.engine.groups import Arrangement
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.pairs import biased_hsics, unbiased_hsics
@@ -56,6 +57,8 @@ class GramStack:
         self._queued = accelerator.accelerated(device)
         self._sums_device = accelerator.sums_device(device)
         self.segments: list[Segment] = []
+        self.clusters: list[int] = []  # number of every block's, where samples have groups
+        self._order: Tensor | None = None  # in which the blocks take the batch's samples
         self.rows: list[Care] = []
         self._n = 0
         self._filled: list[bool] = []
@@ -67,9 +70,15 @@ class GramStack:
         self._looked: set[int] = set()  # rows that were looked at in this batch
         self._asleep: set[int] = set()  # rows that nobody looks at and that were zero so far
 
-    def begin(self, n: int) -> int:
+    def begin(self, n: int, arrangement: Arrangement | None = None) -> int:
         """Start a batch of n samples; returns its number of blocks, 0 when n is too small."""
-        if n != self._n:
+        if arrangement is not None:
+            self._n, self.segments = -1, arrangement.segments
+            self.clusters = arrangement.clusters
+            self._order = torch.tensor(arrangement.order, device=self.device)
+            self._slots.clear()
+            self._reserve()
+        elif n != self._n:
             self._n = n
             self.segments = split(n, self.hsic_batch_size, self.kernel.min_samples)
             self._reserve()
@@ -99,6 +108,8 @@ class GramStack:
             return
         state, slots = self.rows[row], self._slots_of(row)
         x = x.to(self.device)  # a model may be spread over several devices
+        if self._order is not None:
+            x = x[self._order]
         # A hook runs under the autocast of the model's forward pass.
         with accelerator.uncast(self.device), self._chosen:
             if state.look:
@@ -129,6 +140,8 @@ class GramStack:
             self._filled[row], state.centre_features = True, centre
         blocks, m = self.segments[0].blocks, self.segments[0].size
         out = self._buffer[rows[0] : rows[-1] + 1].view(-1, m, m)
+        if self._order is not None:
+            features = features[:, self._order]
         x = features.reshape(len(rows), blocks, m, -1).flatten(0, 1)
         with accelerator.uncast(self.device), self._chosen:
             self._form(states[0], x, [(slice(None), out)], len(rows))
@@ -350,9 +363,15 @@ class GramStack:
 
     def neighbours(self, before: Neighbours) -> Neighbours:
         """With what the batch's Grams tell of samples that lie side by side."""
+        at = 0
         for s in self.segments:
+            grams, clusters = self._grams_of(s, 0, s.blocks), self.clusters[at : at + s.blocks]
+            if clusters:  # whose blocks would vote alike: the first speaks for all
+                firsts = [i for i, c in enumerate(clusters, at) if self.clusters.index(c) == i]
+                grams = grams[:, [i - at for i in firsts]]
+            at += s.blocks
             if s.size >= 4:
-                before = before.seen(self._grams_of(s, 0, s.blocks))
+                before = before.seen(grams)
         return before
 
     def units(self) -> list[int]:

@@ -119,6 +119,18 @@ class Stream:
             return draw()
         return self._drawing(draw, partial(_watch, list(self._opened.values()), step))
 
+    def require_order(self, values: int) -> None:
+        """Raises ValueError where so many values, one a sample, cannot go with the loader."""
+        if any(_random_sampler(one) is not None for one in self._loaders.values()):
+            raise ValueError(
+                "groups= has one value a sample in the loader's order, and the loader shuffles: "
+                "give a function of the batch, or a loader with shuffle=False"
+            )
+        if self.total_samples is not None and values < self.total_samples:
+            raise ValueError(
+                f"groups= has {values} values for {self.total_samples} samples of the loader"
+            )
+
     def seeds(self) -> list[int] | None:
         """Seeds of the loaders' generators, where they were given one."""
         generators = [getattr(one, "generator", None) for one in self._loaders.values()]

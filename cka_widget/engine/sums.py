@@ -108,6 +108,13 @@ class HsicSums:
             **{name: getattr(one, name) + getattr(two, name) for name in ARRAYS},
         )
 
+    def without_errors(self) -> HsicSums:
+        """The same scores, of blocks that depend on each other: no error bar or chance is known."""
+        unknown: dict[str, Any] = {
+            name: np.full_like(self.h, np.nan) for name in SQUARE if name != "h"
+        }
+        return replace(self, **unknown)
+
     def in_unit(self, unit: Array) -> HsicSums:
         """The same sums in other units (R,)."""
         change = unit - self.unit

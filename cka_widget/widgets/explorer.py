@@ -156,7 +156,8 @@ class CKAExplorer(Traits):
             block: as of `run`.
 
         Raises:
-            ValueError: there is no result yet, or there are no more data.
+            ValueError: there is no result yet, there are no more data, or `groups` are those of the
+                first loader's samples.
             RuntimeError: a run is under way, or the explorer was closed.
         """
         self._require_open()
@@ -164,6 +165,9 @@ class CKAExplorer(Traits):
         if latest is None:
             raise ValueError("there is no result to add to: call run() first")
         self._refuse_a_second_run()
+        groups = self._options.get("groups")
+        if groups is not None and not callable(groups):
+            raise ValueError("to add data, give groups= as a function of the batch")
         loader = self._more.take() if loader is None else loader
         if loader is None:
             raise ValueError("there are no more data")

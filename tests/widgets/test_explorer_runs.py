@@ -121,6 +121,18 @@ def test_running_twice_at_once_and_without_layers_is_refused():
     assert "tick at least one layer" not in explorer._views.line.notes.value
 
 
+def test_groups_go_through_and_a_list_of_them_is_of_one_loader():
+    explorer = explore(loader=Slow(6), groups=lambda batch: range(len(batch)))
+    explorer.run(block=True)
+    assert explorer.result.provenance["groups"]
+    explorer.add_data(Slow(2), block=True)
+    assert explorer.result.samples == 256
+    explorer = explore(loader=Slow(6), groups=list(range(192)))
+    explorer.run(block=True)
+    with pytest.raises(ValueError, match="groups= as a function of the batch"):
+        explorer.add_data(Slow(2))
+
+
 def test_more_data_sharpens_a_finished_run():
     explorer = explore(loader=Slow(6))
     with pytest.raises(ValueError, match="run"):

@@ -54,6 +54,7 @@ def test_a_model_that_fails_has_no_time():
         ({"hight": 3}, TypeError, 'did you mean "height"'),
         ({"device": "gpu"}, ValueError, 'did you mean "cuda"'),
         ({"hsic_batch_size": 2}, ValueError, "at least 4"),
+        ({"groups": "clip"}, TypeError, "groups='clip' must be one value a sample"),
         ({"kernel": "cubic"}, ValueError, "kernel='cubic'"),
         ({"reduce": "max"}, ValueError, "reduce='max' is not known"),
         ({"precision": "low"}, ValueError, "precision='low'"),
