@@ -265,6 +265,7 @@ class Runner:
     def _end(self, job: _Job, how: str, failure: Failure | None) -> None:
         with self._lock:
             self._state, self.failure = how, failure
+            job.stream = None  # a closed explorer that is held keeps no data
         try:
             self._changed()
         finally:
