@@ -39,7 +39,7 @@ def _relative(sums: HsicSums, cumulant: Array, order: int) -> Array:
     """The root of an HSIC's cumulant, as a CKA; NaN where a self-HSIC is not positive."""
     with np.errstate(invalid="ignore", divide="ignore"):
         d = np.where(sums.d > 0, sums.d, np.nan)
-        relative: Array = (cumulant / np.outer(d, d) ** (order / 2)) ** (1 / order)
+        relative: Array = cumulant ** (1 / order) / np.sqrt(np.outer(d, d))
     return relative
 
 
@@ -87,7 +87,7 @@ def p_values(result: CKAResult, row_model: str, col_model: str) -> pd.DataFrame:
     kurtosis = (result.mean_over_pairs(root, row_model, col_model) / deviation) ** 4
     ratio = result.matrix(row_model, col_model) / deviation
     p: pd.DataFrame = ratio.copy()
-    p[:] = _chi_square_tail(ratio.to_numpy(), 12 / np.maximum(kurtosis.to_numpy(), 1e-9))
+    p[:] = _chi_square_tail(ratio.to_numpy(), 12 / np.clip(kurtosis.to_numpy(), 1e-9, 1e9))
     return p
 
 

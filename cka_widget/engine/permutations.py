@@ -23,12 +23,14 @@ from torch.linalg import vecdot, vector_norm
 from cka_widget.engine import accelerator
 from cka_widget.engine.accelerator import double
 
-# Samples of a block whose Gram is looked at whole; more of them are represented by so many.
+# Samples of a block whose Gram is looked at whole; on accelerators launches cost more than numbers.
+_WHOLE, _WHOLE_QUEUED = 64, 256
+# So many represent those of a larger block.
 _SAMPLES = 48
 # Numbers of Grams looked at at a time: bounds the memory beside them.
-_TOGETHER = 1 << 20
+_TOGETHER, _TOGETHER_QUEUED = 1 << 20, 1 << 24
 
-# Vertices, ways, and A_g in the sums of `_shapes`, of every multigraph that does not vanish.
+# Vertices, ways, and A_g in the sums of `shapes`, of every multigraph that does not vanish.
 _MULTIGRAPHS = (
     (2, 8, (1, 0, 0, 0, 0)),
     (3, 64, (1, 0, 0, 0, 0)),
@@ -86,29 +88,32 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
     Sums over different samples of A_ij^4; A_ij^2 A_ik^2; A_ij^2 A_ik A_jk; A_ij A_jk A_kl A_li;
     and A_ij^2 A_kl^2. The third and fourth tell of directions, and cost more than the rest: the
     first block's stand for all. Of large blocks the samples of most energy are taken as they are,
-    and an even choice of the others stands for all of them.
+    and some of the others stand for all of them.
 
     Args:
         grams: K without its diagonal (R, blocks, m, m); may be U-centred in place.
         shift: what U-centring takes from every row and column, (R, blocks, m).
         square: |A|^2, (R, blocks).
-        energy: K_ii of the samples, their mean taken off, to put them in order, (R, blocks, m).
+        energy: K_ii of the samples, their mean taken off, to choose some by, (R, blocks, m).
 
     Returns:
         (blocks, R, 5) in float64.
     """
     m = grams.shape[-1]
-    together = max(1, _TOGETHER // (grams.shape[1] * min(m, _SAMPLES) ** 2))
+    queued = accelerator.accelerated(grams.device)
+    whole = m <= (_WHOLE_QUEUED if queued else _WHOLE)
+    numbers = grams.shape[1] * (m if whole else _SAMPLES) ** 2
+    together = max(1, (_TOGETHER_QUEUED if queued else _TOGETHER) // numbers)
     found = []
     parts = (torch.split(x, together) for x in (grams, shift, square, energy))
     with accelerator.uncast(grams.device), accelerator.matmul(grams.device, "highest"):
         for k, u, q, e in zip(*parts, strict=True):
             # With |A| = 1, products stay within float32 whatever the features' size.
             scale = torch.where(q > 0, 1 / q, 0.0).to(k.device, k.dtype)[..., None, None]
-            if m <= _SAMPLES:
+            if whole:
                 *local, bent, cycles = _sums_of_all(_centre_(k, u), scale)
             else:
-                *local, bent, cycles = _sums_of_some(_centre_(*_chosen(k, u, e)), scale, m)
+                *local, bent, cycles = _sums_of_some(_chosen(k, u, e), scale, m)
             known = q[:, :1] > 0  # else as of one dimension, of which cycles have most
             cycles = torch.where(known, cycles, 1.0).expand_as(q)
             apart = (q > 0).double() - 4 * local[1] - 2 * local[0]
@@ -134,56 +139,62 @@ def _sums_of_all(a: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
 
 
 def _sums_of_some(a: Tensor, scale: Tensor, m: int) -> tuple[Tensor, ...]:
-    """The same of blocks of m samples, from A of those of `_choice`."""
-    _, counts = _choice(m, a.device, a.dtype)
-    n, pair = _counts(m, accelerator.sums_device(a.device))
-    n2 = n.square()
+    """The same of blocks of m samples, from A of those of `_chosen`."""
+    exact = _counts(m, accelerator.sums_device(a.device))
+    (_, counts), (n, n2, pair) = _choice(m, a.device, a.dtype), exact.unbind(-1)
     squares = (a * a).mul_(scale)
-    edges, fourth = double(squares), double(squares * squares)
-    energy = (edges @ n).square()
+    edges, fourth = double(squares @ counts), double(squares.square() @ counts)
+    energy = edges[..., 0].square()
     first = a[:, :1]
-    paths = (first * counts).matmul(first).mul_(scale[:, :1])
-    bent, closed = double(squares[:, :1] * paths) @ n @ n, double(paths * paths) @ n @ n
-    cycles = closed - 2 * (energy[:, :1] @ n2) + fourth[:, :1] @ n2 @ n2
+    paths = (first * counts[:, 0]).matmul(first).mul_(scale[:, :1])
+    bent, closed = (double((x * paths) @ counts)[..., 0] @ n for x in (squares[:, :1], paths))
+    cycles = closed - 2 * (energy[:, :1] @ n2) + fourth[:, :1, :, 1] @ n2
+    stars = energy @ n - fourth[..., 1] @ n
     # Their |A|^2 is not quite the one they stand for.
-    part = (edges @ pair @ pair).square()
-    found = (fourth @ n @ n, energy @ n - fourth @ n2 @ n, bent, cycles)
+    part = (edges[..., 2] @ pair).square()
+    found = (fourth[..., 0] @ n, stars, bent, cycles)
     return tuple(
         torch.where(p > 0, x / p, 0.0)
         for x, p in zip(found, (part, part, part[:, :1], part[:, :1]), strict=True)
     )
 
 
-def _chosen(grams: Tensor, shift: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
-    """K and the shifts of the samples of `_choice`."""
+def _chosen(grams: Tensor, shift: Tensor, energy: Tensor) -> Tensor:
+    """A of some samples: half of them those of most energy, which stand for themselves.
+
+    The others lie at fixed places, and stand for all that are left; one that is among the former
+    already is zero.
+    """
     m = grams.shape[-1]
-    places = _choice(m, grams.device, grams.dtype)[0]
-    order = energy.argsort(-1, descending=True)[..., places]
+    places, _ = _choice(m, grams.device, grams.dtype)
+    most = energy.topk(_SAMPLES // 2).indices
+    order = torch.cat([most, places.expand(*most.shape[:-1], -1)], -1)
     at = (order[..., :, None] * m + order[..., None, :]).flatten(-2)
     some = grams.flatten(-2).gather(-1, at).view(*order.shape, _SAMPLES)
-    return some, shift.gather(-1, order)
+    _centre_(some, shift.gather(-1, order))
+    again = (most[..., None] == places).any(-2)[..., None]
+    some[..., _SAMPLES // 2 :, :].masked_fill_(again, 0)
+    some[..., _SAMPLES // 2 :].masked_fill_(again.mT, 0)
+    return some
 
 
 @functools.lru_cache(64)
 def _choice(m: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Places of the samples, in the order of their energy, and how many each stands for.
-
-    The first half stand for themselves. The others share out what is left, in equal lots; the
-    golden ratio spreads their places within the lots.
-    """
-    first, rest = _SAMPLES // 2, _SAMPLES - _SAMPLES // 2
-    lot = (m - first) / rest
-    places = [*range(first), *(first + int((k + k * 0.618034 % 1) * lot) for k in range(rest))]
-    counts, _ = _counts(m, accelerator.sums_device(device))
-    return torch.tensor(places, device=device), counts.to(device, dtype)
+    """The fixed places, which the golden ratio spreads; `_counts` as Grams are kept."""
+    rest = _SAMPLES - _SAMPLES // 2
+    places = [int((k + k * 0.618034 % 1) * m / rest) for k in range(rest)]
+    counts = _counts(m, accelerator.sums_device(device)).to(device, dtype)
+    return torch.tensor(places, device=device), counts
 
 
 @functools.lru_cache(64)
-def _counts(m: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """How many samples each stands for, so that sets of four do for as many; and that pairs do."""
+def _counts(m: int, device: torch.device) -> Tensor:
+    """How many samples each stands for, (samples, 3).
+
+    So that sets of four different ones stand for as many as there are; its square; and so that
+    pairs do.
+    """
     first, rest = _SAMPLES // 2, _SAMPLES - _SAMPLES // 2
-    four, two = ((math.perm(m - first, k) / math.perm(rest, k)) ** (1 / k) for k in (4, 2))
-    table = torch.tensor(
-        [[1.0] * first + [n] * rest for n in (four, two)], dtype=torch.float64, device=device
-    )
-    return table[0], table[1]
+    four, two = ((math.perm(m, k) / math.perm(rest, k)) ** (1 / k) for k in (4, 2))
+    table = [[1.0] * 3] * first + [[four, four**2, two]] * rest
+    return torch.tensor(table, dtype=torch.float64, device=device)

@@ -95,7 +95,7 @@ def test_one_wait_a_batch(case: str) -> None:
 def test_one_wait_a_batch_of_large_blocks() -> None:
     """Of which the null looks at some samples."""
     models, options = CASES["two"]
-    assert waits(models, zoo.vectors(384, batch=96), **options) == [["tolist"]] * 3
+    assert waits(models, zoo.vectors(1200, batch=300), **options) == [["tolist"]] * 3
 
 
 @pytest.mark.usefixtures("_queued")
@@ -190,11 +190,11 @@ class TwoDevices(TorchFunctionMode):
         return made
 
 
-@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("size", [32, 320])
 @pytest.mark.parametrize("case", CASES)
 def test_a_device_without_float64(monkeypatch: pytest.MonkeyPatch, case: str, size: int) -> None:
     models, options = CASES[case]
-    batches = zoo.vectors(128, batch=size)
+    batches = zoo.vectors(3 * size, batch=size)
     expected = run(models, batches, **options)
     monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
     monkeypatch.setattr(accelerator, "sums_device", lambda device: torch.device("cpu", 0))
