@@ -18,15 +18,15 @@ import math
 
 import torch
 from torch import Tensor
-from torch.linalg import vecdot, vector_norm
+from torch.linalg import vector_norm
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.accelerator import double
 
-# Samples of a block whose Gram is looked at whole; on accelerators launches cost more than numbers.
+# Blocks of so many samples are looked at whole; on accelerators, where launches cost more, larger.
 _WHOLE, _WHOLE_QUEUED = 64, 256
-# So many represent those of a larger block.
-_SAMPLES = 48
+# Rows that stand for those of a larger block.
+_ROWS = 20
 # Numbers of Grams looked at at a time: bounds the memory beside them.
 _TOGETHER, _TOGETHER_QUEUED = 1 << 20, 1 << 24
 
@@ -87,8 +87,8 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
 
     Sums over different samples of A_ij^4; A_ij^2 A_ik^2; A_ij^2 A_ik A_jk; A_ij A_jk A_kl A_li;
     and A_ij^2 A_kl^2. The third and fourth tell of directions, and cost more than the rest: the
-    first block's stand for all. Of large blocks the samples of most energy are taken as they are,
-    and some of the others stand for all of them.
+    first block's stand for all. Of large blocks the rows of the samples of most energy are taken
+    as they are, and some of the others stand for all of them.
 
     Args:
         grams: K without its diagonal (R, blocks, m, m); may be U-centred in place.
@@ -102,7 +102,7 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
     m = grams.shape[-1]
     queued = accelerator.accelerated(grams.device)
     whole = m <= (_WHOLE_QUEUED if queued else _WHOLE)
-    numbers = grams.shape[1] * (m if whole else _SAMPLES) ** 2
+    numbers = grams.shape[1] * m * (m if whole else _ROWS)
     together = max(1, (_TOGETHER_QUEUED if queued else _TOGETHER) // numbers)
     found = []
     parts = (torch.split(x, together) for x in (grams, shift, square, energy))
@@ -110,10 +110,8 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
         for k, u, q, e in zip(*parts, strict=True):
             # With |A| = 1, products stay within float32 whatever the features' size.
             scale = torch.where(q > 0, 1 / q, 0.0).to(k.device, k.dtype)[..., None, None]
-            if whole:
-                *local, bent, cycles = _sums_of_all(_centre_(k, u), scale)
-            else:
-                *local, bent, cycles = _sums_of_some(_chosen(k, u, e), scale, m)
+            a, order = (_centre_(k, u), None) if whole else _some_rows(k, u, e)
+            *local, bent, cycles = _sums(a, order, scale)
             known = q[:, :1] > 0  # else as of one dimension, of which cycles have most
             cycles = torch.where(known, cycles, 1.0).expand_as(q)
             apart = (q > 0).double() - 4 * local[1] - 2 * local[0]
@@ -127,74 +125,68 @@ def _centre_(grams: Tensor, shift: Tensor) -> Tensor:
     return grams
 
 
-def _sums_of_all(a: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-    """The first four sums of `shapes`: two (R, blocks), two (R, 1) of the first block."""
-    squares = (a * a).mul_(scale)
-    quadruple = double(vector_norm(squares.flatten(-2), dim=-1)).square()
-    stars = double(squares.sum(-1)).square().sum(-1)
-    first = a[:, :1]
-    edges, paths = squares[:, :1].flatten(-2), first.matmul(first).mul_(scale[:, :1]).flatten(-2)
-    bent, closed = double(vecdot(edges, paths)), double(vecdot(paths, paths))
-    return quadruple, stars - quadruple, bent, closed - 2 * stars[:, :1] + quadruple[:, :1]
+def _some_rows(grams: Tensor, shift: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+    """Some rows of A, (R, blocks, rows, m), and whose they are, (R, blocks, rows).
 
-
-def _sums_of_some(a: Tensor, scale: Tensor, m: int) -> tuple[Tensor, ...]:
-    """The same of blocks of m samples, from A of those of `_chosen`."""
-    exact = _counts(m, accelerator.sums_device(a.device))
-    (_, counts), (n, n2, pair) = _choice(m, a.device, a.dtype), exact.unbind(-1)
-    squares = (a * a).mul_(scale)
-    edges, fourth = double(squares @ counts), double(squares.square() @ counts)
-    energy = edges[..., 0].square()
-    first = a[:, :1]
-    paths = (first * counts[:, 0]).matmul(first).mul_(scale[:, :1])
-    bent, closed = (double((x * paths) @ counts)[..., 0] @ n for x in (squares[:, :1], paths))
-    cycles = closed - 2 * (energy[:, :1] @ n2) + fourth[:, :1, :, 1] @ n2
-    stars = energy @ n - fourth[..., 1] @ n
-    # Their |A|^2 is not quite the one they stand for.
-    part = (edges[..., 2] @ pair).square()
-    found = (fourth[..., 0] @ n, stars, bent, cycles)
-    return tuple(
-        torch.where(p > 0, x / p, 0.0)
-        for x, p in zip(found, (part, part, part[:, :1], part[:, :1]), strict=True)
-    )
-
-
-def _chosen(grams: Tensor, shift: Tensor, energy: Tensor) -> Tensor:
-    """A of some samples: half of them those of most energy, which stand for themselves.
-
-    The others lie at fixed places, and stand for all that are left; one that is among the former
-    already is zero.
+    Half of them are those of most energy, which stand for themselves. The others lie at fixed
+    places, and stand for all that are left; one that is among the former already is zero.
     """
     m = grams.shape[-1]
-    places, _ = _choice(m, grams.device, grams.dtype)
-    most = energy.topk(_SAMPLES // 2).indices
+    places = _places(m, grams.device)
+    most = energy.topk(_ROWS // 2).indices
     order = torch.cat([most, places.expand(*most.shape[:-1], -1)], -1)
-    at = (order[..., :, None] * m + order[..., None, :]).flatten(-2)
-    some = grams.flatten(-2).gather(-1, at).view(*order.shape, _SAMPLES)
-    _centre_(some, shift.gather(-1, order))
+    first = torch.arange(0, grams[..., 0].numel(), m, device=grams.device)
+    at = (order + first.view(*order.shape[:-1], 1)).flatten()
+    rows = grams.reshape(-1, m).index_select(0, at).view(*order.shape, m)
+    rows.sub_(shift.gather(-1, order)[..., None]).sub_(shift[..., None, :])
+    rows.scatter_(-1, order[..., None], 0.0)
     again = (most[..., None] == places).any(-2)[..., None]
-    some[..., _SAMPLES // 2 :, :].masked_fill_(again, 0)
-    some[..., _SAMPLES // 2 :].masked_fill_(again.mT, 0)
-    return some
+    rows[..., _ROWS // 2 :, :].masked_fill_(again, 0.0)
+    return rows, order
+
+
+def _sums(a: Tensor, order: Tensor | None, scale: Tensor) -> tuple[Tensor, ...]:
+    """The first four sums of `shapes`: two (R, blocks), two (R, 1) of the first block.
+
+    Args:
+        a: rows of A, (R, blocks, rows, m).
+        order: whose rows they are; None of all.
+        scale: 1 / |A|^2, (R, blocks, 1, 1).
+    """
+    squares = (a * a).mul_(scale)
+    energy = double(squares.sum(-1)).square()
+    edges, rows = squares[:, :1], a[:, :1]
+    paths = double(rows @ rows.mT * scale[:, :1])  # sum_j A_ij A_jk
+    turns = paths.square() - double(edges @ edges.mT)  # without those that come back
+    if order is None:
+        turns.diagonal(dim1=-2, dim2=-1).zero_()
+        triangles = (double(edges) * paths).sum((-1, -2))
+        quadruple = double(vector_norm(squares.flatten(-2), dim=-1)).square()
+        return quadruple, energy.sum(-1) - quadruple, triangles, turns.sum((-1, -2))
+    one, two = _counts(a.shape[-1], accelerator.sums_device(a.device)).unbind()
+    ends = order[:, :1, None, :].expand(*paths.shape)
+    triangles = double(edges.gather(-1, ends)) * paths @ two @ two
+    cycles = turns @ two @ two - turns.diagonal(dim1=-2, dim2=-1) @ two.square()
+    # Their |A|^2 is not quite the one they stand for.
+    part = energy.sqrt() @ one
+    part = torch.where(part > 0, 1 / part, 0.0)
+    fourth = double(vector_norm(squares, dim=-1)).square()
+    quadruple, stars = (x @ one * part for x in (fourth, energy - fourth))
+    return quadruple, stars, triangles * part[:, :1] ** 2, cycles * part[:, :1] ** 2
 
 
 @functools.lru_cache(64)
-def _choice(m: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The fixed places, which the golden ratio spreads; `_counts` as Grams are kept."""
-    rest = _SAMPLES - _SAMPLES // 2
+def _places(m: int, device: torch.device) -> Tensor:
+    """Fixed places among m samples, which the golden ratio spreads."""
+    rest = _ROWS - _ROWS // 2
     places = [int((k + k * 0.618034 % 1) * m / rest) for k in range(rest)]
-    counts = _counts(m, accelerator.sums_device(device)).to(device, dtype)
-    return torch.tensor(places, device=device), counts
+    return torch.tensor(places, device=device)
 
 
 @functools.lru_cache(64)
 def _counts(m: int, device: torch.device) -> Tensor:
-    """How many samples each stands for, (samples, 3).
-
-    So that sets of four different ones stand for as many as there are; its square; and so that
-    pairs do.
-    """
-    first, rest = _SAMPLES // 2, _SAMPLES - _SAMPLES // 2
-    four, two = ((math.perm(m, k) / math.perm(rest, k)) ** (1 / k) for k in (4, 2))
-    table = [[1.0] * 3] * first + [[four, four**2, two]] * rest
+    """How many samples each row stands for, and how many so that pairs of rows do, (2, rows)."""
+    most, rest = _ROWS // 2, _ROWS - _ROWS // 2
+    counts = (m / rest, math.sqrt(math.perm(m, 2) / math.perm(rest, 2)))
+    table = [[1.0] * most + [count] * rest for count in counts]
     return torch.tensor(table, dtype=torch.float64, device=device)
