@@ -115,7 +115,7 @@ test-old: js .venv-old/.installed
 
 test-oldest: js .venv-oldest/.installed
 	echo "== the oldest versions: $$(grep -v '^#' .venv-oldest/requirements.txt | paste -sd ' ')"
-	PYTHONPATH=$(CURDIR) .venv-oldest/bin/python -m pytest --quiet --disable-warnings $(PYTEST) $(OLDEST_TESTS) $(call fail,a test failed with the oldest versions (see above).)
+	PYTHONPATH=$(CURDIR) .venv-oldest/bin/python -m pytest --quiet $(PYTEST) $(OLDEST_TESTS) $(call fail,a test failed with the oldest versions (see above).)
 
 clean:
 	rm -rf .venv .venv-old .venv-oldest .bench js/node_modules cka_widget/static tests/browser/screenshots build dist
