@@ -99,11 +99,16 @@ class Grouping:
             number: of the batch, for messages.
 
         Raises:
-            CompareError: there are not n values.
-            TypeError: values that cannot be told apart.
+            CompareError: there are not n values, or the function failed.
         """
         if callable(self._groups):
-            found = _listed(self._groups(batch))
+            try:
+                found = _listed(self._groups(batch))
+            except Exception as error:
+                lines = str(error).splitlines() or [""]
+                raise CompareError(
+                    f"groups= failed at batch {number}: {type(error).__name__}: {lines[0]}"
+                ) from error
             if len(found) != n:
                 raise CompareError(
                     f"groups= gave {len(found)} values for the {n} samples of batch {number}; it "
@@ -178,5 +183,5 @@ def _listed(values: Any) -> list[Hashable]:
 
 
 def _known(value: Hashable) -> bool:
-    """Is it a group's? Missing values, None and NaN, are not."""
-    return value is not None and value == value
+    """Is it a group's? What is missing, as None, NaN and pandas' NA, does not equal itself."""
+    return value is not None and (value == value) is True

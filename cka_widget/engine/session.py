@@ -241,7 +241,10 @@ class Session:
         rows = self._likely_rows()
         if self._grouping is None and all(divisible(batch, n) for batch in given):
             self._limit = samples_at_once(rows, self._hsic_batch_size)
-        check(rows, n, self._hsic_batch_size, self._kernel.min_samples, self.device)
+        size = self._hsic_batch_size
+        if self._grouping is not None:
+            size = min(size or n, len(set(self._group_values(given[0], n))))
+        check(rows, n, size, self._kernel.min_samples, self.device)
 
     def _take(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
         """Run the batch, in equal pieces where it does not fit the device's memory."""

@@ -363,12 +363,13 @@ class GramStack:
 
     def neighbours(self, before: Neighbours) -> Neighbours:
         """With what the batch's Grams tell of samples that lie side by side."""
-        at = 0
+        at, known = 0, set[int]()
         for s in self.segments:
             grams, clusters = self._grams_of(s, 0, s.blocks), self.clusters[at : at + s.blocks]
             if clusters:  # whose blocks would vote alike: the first speaks for all
-                firsts = [i for i, c in enumerate(clusters, at) if self.clusters.index(c) == i]
-                grams = grams[:, [i - at for i in firsts]]
+                new = {c: i for i, c in reversed([*enumerate(clusters)]) if c not in known}
+                known |= new.keys()
+                grams = grams[:, sorted(new.values())]
             at += s.blocks
             if s.size >= 4:
                 before = before.seen(grams)

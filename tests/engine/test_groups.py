@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from checks import run
@@ -98,7 +100,12 @@ def test_groups_of_one_change_nothing(size: int | None) -> None:
     x = torch.randn(6 * 20, 8)
     models = {"a": _net(), "b": [_net(), _net()]}
     plain = run(models, list(x.split(20)), hsic_batch_size=size)
-    for groups in (torch.arange(120), np.arange(120.0) * np.nan, [None] * 120, list(map(str, x))):
+    for groups in (
+        torch.arange(120),
+        pd.Series([pd.NA] * 120),
+        [None, math.nan] * 60,
+        list(map(str, x)),
+    ):
         found = run(models, list(x.split(20)), hsic_batch_size=size, groups=groups)
         assert found.blocks == plain.blocks
         for name in ARRAYS:
@@ -174,6 +181,9 @@ def test_a_run_whose_groups_cross_does_not_stop_early() -> None:
         (lambda batch: batch[:3, 0], CompareError, "gave 3 values for the 64 samples of batch 1"),
         (torch.arange(63), ValueError, "63 values for 64 samples"),
         ([[1, 2]] * 64, TypeError, r"gave \[1, 2\] for a sample"),
+        (lambda batch: batch, CompareError, r"groups= failed at batch 1: TypeError: groups= gave"),
+        (lambda batch: batch["clip"], CompareError, "groups= failed at batch 1: "),
+        (lambda batch: None, CompareError, "groups= failed at batch 1: TypeError"),
         ("clip", TypeError, "groups='clip' must be one value a sample"),
         (3, TypeError, "or a function of the batch"),
         ({"a": 1}, TypeError, "or a function of the batch"),
