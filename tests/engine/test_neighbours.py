@@ -56,6 +56,11 @@ def test_votes_are_those_of_the_definition(m: int) -> None:
     assert found.shape[1] == len(range(0, half - 1, 2))
 
 
+def test_of_many_rows_some_are_looked_at() -> None:
+    x = torch.randn(40, 1, 16, 3)
+    assert torch.equal(votes(x @ x.mT), votes(x[::3] @ x[::3].mT))
+
+
 def test_two_samples_that_change_places_turn_a_vote() -> None:
     x = torch.randn(1, 1, 16, 3)
     turned = x[:, :, [0, 8, 2, 3, 4, 5, 6, 7, 1, *range(9, 16)]]
