@@ -4,6 +4,7 @@
 #   make test [PYTEST="-m 'not browser'"]
 #
 # `make bench [BENCH="W1 --quick"]` measures this project beside its peers, in .bench.
+# `make faults [FAULTS="--seed 7"]` lets runs fail and be interrupted thousands of times.
 # `make test-oldest [PYTEST="-x"]` tests with the oldest versions that pyproject.toml allows, in .venv-oldest.
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python3.10 python; do \
@@ -15,19 +16,21 @@ PORT ?= 8888
 IP ?= 127.0.0.1
 PYTEST ?=
 BENCH ?= --quick
+FAULTS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Ends a recipe line: `command $(call fail,what could not be had)`.
 fail = || { echo; echo "make $(firstword $(MAKECMDGOALS)): FAILED: $(1)" >&2; exit 1; }
 
-.PHONY: demo test bench install js lint types test-js test-old test-oldest browser clean
+.PHONY: demo test faults bench install js lint types test-js test-old test-oldest browser clean
 .SILENT:
 .DEFAULT_GOAL := help
 
 help:
 	echo "make demo   JupyterLab on notebooks/quickstart.ipynb (PORT=8888)"
 	echo "make test   lint, types, JavaScript, Python, notebook and browser tests"
+	echo "make faults all faults, of which make test has a sample (FAULTS=\"--seed 7\")"
 	echo "make bench  cost, memory and errors beside the peers' (BENCH=--quick)"
 	echo "make test-oldest  engine and widget tests with the oldest versions allowed"
 
@@ -38,6 +41,9 @@ test: lint types test-js test-old browser
 	echo "== Python, notebook and browser tests"
 	$(BIN)/python -m pytest $(PYTEST) $(call fail,a Python test failed (see above).)
 	echo "make test: everything passed."
+
+faults: install js
+	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS) $(call fail,something was left behind by the faults named above.)
 
 bench: .bench/.installed
 	.bench/bin/python benchmarks/peers.py $(BENCH) $(call fail,the benchmarks ended with an error (see above).)

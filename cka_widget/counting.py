@@ -32,8 +32,8 @@ def counted(model: nn.Module, run: Callable[[], Any]) -> list[LayerInfo]:
         record = torchinfo.forward_pass(
             outer, [], None, cache_forward_pass=False, device=None, mode=Mode.EVAL
         )
-    except Exception:
-        # It leaves its hooks behind where it fails before the run.
+    except BaseException:
+        # It leaves its hooks behind where it fails before the run, or is interrupted.
         for key, hooks in _hooks(model).items():
             if key not in before:
                 del hooks[key]

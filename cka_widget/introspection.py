@@ -19,8 +19,10 @@ from cka_widget.engine.batches import to_device
 from cka_widget.engine.call_words import missing_sentence
 from cka_widget.engine.calls import Forward, run_model
 from cka_widget.engine.capture import eager
+from cka_widget.engine.errors import first_line
+from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
-from cka_widget.engine.modes import evaluating
+from cka_widget.engine.modes import as_found, evaluate
 from cka_widget.engine.probe import MORE, probe
 from cka_widget.engine.rewind import Before
 from cka_widget.engine.samples import CountSamples, look_count
@@ -63,10 +65,10 @@ def introspect(
     if batch is None:
         return LayerTree(class_name, _registered(model))
 
-    look = _Look(model, forward)
     n, found = look_count(batch, model, forward, samples), None
+    look = _Look(model, forward)
     try:
-        with _as_found(model):
+        with look.shield, _as_found(model):
             if (n or 0) >= MORE:
                 found = probe(model, look, batch, n=n)
             if not look.ran:  # some models need more samples
@@ -88,8 +90,9 @@ def introspect(
 
 def timed(model: nn.Module, batch: Any, n: int, forward: Forward | None = None) -> float:
     """Seconds that a forward pass takes for each of the n samples; all is left as it was."""
-    with _as_found(model):
-        return _Look(model, forward).time(batch, n)
+    look = _Look(model, forward)
+    with look.shield, _as_found(model):
+        return look.time(batch, n)
 
 
 # running ------------------------------------------------------------------------------------------
@@ -98,6 +101,7 @@ class _Look:
 
     def __init__(self, model: nn.Module, forward: Forward | None) -> None:
         self.watch = Watch(model, {module: name for name, module in _named(model).items()})
+        self.shield = Shield()  # Ctrl-C comes through while the model runs
         self.infos: list[LayerInfo] = []
         self.ran = False
         self.seconds: float | None = None
@@ -125,7 +129,8 @@ class _Look:
 
     def _run(self, batch: Any) -> None:
         placed = batch if self._device is None else to_device(batch, self._device)
-        run_model(self._model, placed, self._forward)
+        with self.shield.opened():
+            run_model(self._model, placed, self._forward)
 
     def time(self, batch: Any, n: int) -> float:
         """Seconds of a pass for each of its n samples."""
@@ -145,7 +150,8 @@ def _as_found(model: nn.Module) -> Iterator[None]:
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 (models use it)
         stack.enter_context(eager())
-        stack.enter_context(evaluating([model]))
+        stack.callback(as_found, stack)
+        evaluate([model], stack)
         stack.callback(Before(model).restore)
         stack.enter_context(torch.no_grad())
         yield
@@ -179,6 +185,6 @@ def _class_name(module: nn.Module) -> str:
 
 def _sentence(class_name: str, running: Sequence[str], error: Exception | None) -> str:
     where = f" in {running[-1]}" if running else ""
-    lines = str(error).strip().splitlines() or ["no message"]
-    said = lines[0] if len(lines[0]) <= 200 else lines[0][:199] + "…"
+    said = first_line(error) if error else ""
+    said = (said if len(said) <= 200 else said[:199] + "…") or "no message"
     return f"{class_name} could not run on this batch: {type(error).__name__}{where}: {said}"

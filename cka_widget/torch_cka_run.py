@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from cka_widget.engine.calls import AsUsual
 from cka_widget.engine.compare import iter_compare
-from cka_widget.engine.errors import CKAWarning, CompareError
+from cka_widget.engine.errors import CKAWarning
+from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.result import CKAResult
@@ -37,14 +38,13 @@ class _Order(AsUsual):
         if model in self._returned:
             return super().__call__(model, batch)
         returned = self._returned[model] = []
-        with ExitStack() as hooks:
+        hooks = Hooks()
+        try:
             for name, module in named_layers(model).items():
-                # Unbound: a scripted child refuses the method, yet runs the hook.
-                handle = nn.Module.register_forward_hook(
-                    module, lambda *_, name=name: returned.append(name)
-                )
-                hooks.callback(handle.remove)
+                hooks.after(module, lambda *_, name=name: returned.append(name))
             return super().__call__(model, batch)
+        finally:
+            hooks.remove()
 
     def sort(self, model: nn.Module, labels: Iterable[str]) -> list[str]:
         """The labels in that order, those that never ran last."""
@@ -122,11 +122,14 @@ class Run:
                     self._take(snapshot.result)
                     bar.total = snapshot.total_batches
                     bar.update(snapshot.batches - bar.n)
-        except (CompareError, KeyboardInterrupt) as error:
+        except BaseException as error:
             self._take(getattr(error, "result", None))
             self._finish()
-            error.result = self.result  # type: ignore[union-attr]
+            if self.result is not None:
+                error.result = self.result  # type: ignore[attr-defined]
             raise
+        finally:
+            run.close()
         self._finish()
         if self.result is not None:
             _warn(self.result)

@@ -12,6 +12,7 @@ from torchinfo.layer_info import LayerInfo
 
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.features import main_tensor, values_of
+from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.layers import OUTPUT
 from cka_widget.engine.probe import Call, Probe
 from cka_widget.engine.ragged import padded
@@ -38,23 +39,20 @@ class Watch:
         self.aliases: dict[Call, str] = {}
         self.running: list[str] = []
         self._live: dict[int, list[_Output]] = {}
-        self._handles: list[Any] = []
+        self._hooks = Hooks()
 
     def __enter__(self) -> Watch:
         stores = (self.calls, self.shapes, self.axes, self.reasons, self.aliases, self._live)
         for store in (*stores, self.firsts, self.running):
             store.clear()
         for module in self.names:
-            # Unbound: a scripted child refuses the method, yet runs the hook.
-            self._handles.append(nn.Module.register_forward_pre_hook(module, self._before))
-            self._handles.append(nn.Module.register_forward_hook(module, self._after))
-        self._handles.append(nn.Module.register_forward_hook(self.root, self._last))
+            self._hooks.before(module, self._before)
+            self._hooks.after(module, self._after)
+        self._hooks.after(self.root, self._last)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._hooks.remove()
         self._live.clear()
 
     def _before(self, module: nn.Module, _args: Any) -> None:

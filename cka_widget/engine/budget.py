@@ -9,7 +9,7 @@ from bisect import bisect_right
 import torch
 
 from cka_widget.engine.blocks import split
-from cka_widget.engine.errors import CompareError
+from cka_widget.engine.errors import CompareError, message
 
 # float64 matrices of all pairs of rows that stand at once: running sums, those from before the
 # batch, a result's copy of them, and what scores and error bars are computed with.
@@ -93,5 +93,5 @@ def ran_out(error: BaseException) -> bool:
     """Whether memory ran out, in any of the words that torch and NVIDIA's libraries have for it."""
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return True
-    said = str(error)
+    said = message(error)
     return isinstance(error, RuntimeError) and any(words in said for words in _RAN_OUT)

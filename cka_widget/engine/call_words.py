@@ -10,6 +10,7 @@ from torch import nn
 
 from cka_widget.engine.batches import LABEL_KEYS
 from cka_widget.engine.calls import Call, LeftOut, as_call, takes
+from cka_widget.engine.errors import message
 
 # What models say that were not given all that they need.
 _MISSING = re.compile(r"missing \d+ required|unexpected keyword|positional arguments? but")
@@ -45,7 +46,7 @@ def missing_sentence(error: Exception, batch: Any, model: nn.Module, layer: str 
         call = as_call(batch, model)
     except TypeError:  # it says itself what helps
         return ""
-    text, known = str(error), takes(model)
+    text, known = message(error), takes(model)
     outermost = not layer or known.any_position or known.any_keyword  # wrappers hand all on
     own = isinstance(error, TypeError) and outermost and _MISSING.search(text)
     missed = [part for part in call.left_out if not part.is_label]

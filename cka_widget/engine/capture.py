@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from cka_widget.engine.errors import LeftOutError, NoRowsError
 from cka_widget.engine.features import (
@@ -24,6 +23,7 @@ from cka_widget.engine.features import (
     main_tensor,
     values_of,
 )
+from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.layers import Choice
 from cka_widget.engine.mapped import unmapped
 from cka_widget.engine.notes import Notes
@@ -78,7 +78,7 @@ class Capture:
         self._axis = run.particle_axis
         self._mapped = run.mapped
         self._dropped: set[tuple[str, int]] = set()
-        self._handles: dict[str, RemovableHandle] = {}
+        self._hooks = Hooks()
         self._thread: int | None = None
         self._n = 0
         self._masks: Mapping[str, Tensor] = {}
@@ -87,13 +87,11 @@ class Capture:
     def attach(self) -> None:
         """Register the hooks; they act only within `recording`."""
         for name, module in self.choice.modules.items():
-            # Unbound: a scripted child refuses the method, yet runs the hook.
-            self._handles[name] = nn.Module.register_forward_hook(module, self._hook(name))
+            self._hooks.after(module, self._hook(name))
 
     def detach(self) -> None:
         """Remove the hooks."""
-        while self._handles:
-            self._handles.popitem()[1].remove()
+        self._hooks.remove()
 
     @contextmanager
     def recording(self, n: int, masks: Mapping[str, Tensor]) -> Iterator[None]:

@@ -13,7 +13,7 @@ import torch
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.calls import Forwards
-from cka_widget.engine.errors import CKAWarning, CompareError
+from cka_widget.engine.errors import CKAWarning, CompareError, first_line
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.groups import Groups
 from cka_widget.engine.interrupts import Shield
@@ -156,7 +156,7 @@ def _run(
                 if loaded is None:
                     break
                 session.step(loaded, batches.advance)
-                with session.shield.opened():
+                with session.shield.lifted():
                     suspended = True
                     yield snapshot(done=False)
                     suspended = False
@@ -171,11 +171,14 @@ def _run(
         if isinstance(error, CompareError) or not isinstance(error, Exception):
             error.result = result  # type: ignore[attr-defined]
             raise
-        lines = str(error).strip().splitlines() or ["no further explanation was given"]
+        said = first_line(error) or "no further explanation was given"
         raise CompareError(
-            f"batch {session.batches + 1} failed: {type(error).__name__}: {lines[0]}",
+            f"batch {session.batches + 1} failed: {type(error).__name__}: {said}",
             result=result,
         ) from error
+    finally:  # once more, for what an exception that another thread sent has torn
+        session.leave()
+        stream.close()
     yield snapshot(done=True)
 
 
@@ -250,17 +253,19 @@ def compare(
     """
     last: Snapshot | None = None
     run = iter_compare(models, loader, **options)
-    with Shield() as shield, closing(run), _bar(progress) as show:
-        try:
+    try:
+        with Shield() as shield, closing(run), _bar(progress) as show:
             with shield.opened():
                 for last in run:
                     show(last)
             assert last is not None
             result = last.result
-        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
-            if last is not None and last.samples:  # it came between two batches, or after the last
-                error.result = last.result  # type: ignore[union-attr]
-            raise
+    except BaseException as error:
+        if last is not None and last.samples and getattr(error, "result", None) is None:
+            error.result = last.result  # type: ignore[attr-defined]
+        raise
+    finally:
+        run.close()
     for sentence in result.warnings:
         warnings.warn(sentence, CKAWarning, stacklevel=2)
     return result

@@ -45,6 +45,19 @@ class CKAWarning(UserWarning):
     """Something that would mislead the reader of a result."""
 
 
+def message(error: BaseException) -> str:
+    """What an error says; "" where it has no words, or its class fails to find them."""
+    try:
+        return str(error).strip()
+    except Exception:
+        return ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of that."""
+    return next(iter(message(error).splitlines()), "")
+
+
 def did_you_mean(name: object, known: Iterable[object]) -> str:
     """The end of a sentence that offers the nearest of the known names; "" where none is near."""
     near = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.5)

@@ -27,13 +27,9 @@ class Shield:
         self._handler: Callable[[int, Any], Any] | None = None
         self._caught: list[tuple[int, Any]] = []
         self._open = False
-        self._left = False
 
     def __enter__(self) -> Shield:
-        found = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is threading.main_thread() and callable(found):
-            self._handler = found
-            signal.signal(signal.SIGINT, self._arrived)
+        self._take()
         return self
 
     def __exit__(
@@ -42,11 +38,7 @@ class Shield:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._left = True
-        handler = self._before()
-        # Others may have set a handler of their own since, which is theirs to take back.
-        if handler is not None and signal.getsignal(signal.SIGINT) == self._arrived:
-            signal.signal(signal.SIGINT, handler)
+        self._give_back()
         if not isinstance(error, KeyboardInterrupt):  # one is enough
             self._raise_what_waits()
 
@@ -60,22 +52,43 @@ class Shield:
         finally:
             self._open = False
 
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Ctrl-C is as it was found until the block ends: a generator may wait there for ever.
+
+        Several of them may go on and end in any order.
+        """
+        self._give_back()
+        try:
+            self._raise_what_waits()
+            yield
+        finally:
+            self._take()
+
+    def _take(self) -> None:
+        found = signal.getsignal(signal.SIGINT)
+        if _in_main_thread() and callable(found) and found != self._arrived:
+            self._handler = found
+            signal.signal(signal.SIGINT, self._arrived)
+
+    def _give_back(self) -> None:
+        # Others may have set a handler of their own since, which is theirs to take back.
+        ours = signal.getsignal(signal.SIGINT) == self._arrived
+        if ours and _in_main_thread():
+            signal.signal(signal.SIGINT, self._handler)
+
     def _arrived(self, number: int, frame: Any) -> None:
         through, self._open = self._open, False
         if not through:
             self._caught.append((number, frame))
-        handler = self._before()
-        if handler is not None and (through or len(self._caught) >= _PATIENCE):
-            handler(number, frame)
+        if self._handler is not None and (through or len(self._caught) >= _PATIENCE):
+            self._handler(number, frame)
 
     def _raise_what_waits(self) -> None:
-        handler = self._before()
-        if self._caught and handler is not None:
+        if self._caught and self._handler is not None:
             caught, self._caught = self._caught, []
-            handler(*caught[0])
+            self._handler(*caught[0])
 
-    def _before(self) -> Callable[[int, Any], Any] | None:
-        """The handler that was found; of a shield that was left meanwhile, the one before that."""
-        found = self._handler
-        shield = getattr(found, "__self__", None)
-        return shield._before() if isinstance(shield, Shield) and shield._left else found
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

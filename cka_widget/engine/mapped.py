@@ -38,17 +38,21 @@ _SWITCH = nn.Module()
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    _fused.take(_SWITCH, _switch_off)
+    user = object()
     try:
+        _fused.take(_SWITCH, user, _switch, _switch_off)
         yield
     finally:
-        _fused.leave(_SWITCH)
+        _fused.leave(user)
 
 
-def _switch_off(_: nn.Module) -> Restore:
+def _switch(_: nn.Module) -> Restore:
     found = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     return lambda: torch.backends.mha.set_fastpath_enabled(found)
+
+
+def _switch_off(_: nn.Module) -> None:
+    torch.backends.mha.set_fastpath_enabled(False)
 
 
 def unmapped(x: Tensor) -> tuple[Tensor, int | None]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 
 from torch import nn
 
@@ -15,52 +15,74 @@ Restore = Callable[[], object]
 class Held:
     """Changes of modules, each made by the first that asks and taken back by the last that leaves.
 
-    A notebook's cell may be run again while its last run still goes over the same models.
+    A notebook's cell may be run again while its last run still goes over the same models. A user is
+    any object. Whoever has taken leaves, also where taking did not come to its end; and again,
+    where leaving did not: an exception that another thread sends may come between any two steps.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may have a run leave while another takes
         # The module itself keeps its id from being used again.
-        self._held: dict[int, tuple[nn.Module, Restore, int]] = {}
+        self._held: dict[int, tuple[nn.Module, Restore, set[object]]] = {}
 
     def __contains__(self, module: nn.Module) -> bool:
         return id(module) in self._held
 
-    def take(self, module: nn.Module, change: Callable[[nn.Module], Restore]) -> None:
-        """Change the module, unless it is changed already."""
+    def take(
+        self,
+        module: nn.Module,
+        user: object,
+        found: Callable[[nn.Module], Restore],
+        change: Callable[[nn.Module], object],
+    ) -> None:
+        """Note how to bring the module back and change it, unless it is changed already."""
         with self._lock:
-            _, restore, users = self._held.get(id(module)) or (module, change(module), 0)
-            self._held[id(module)] = module, restore, users + 1
+            if id(module) in self._held:
+                self._held[id(module)][2].add(user)
+                return
+            self._held[id(module)] = module, found(module), {user}
+            change(module)
 
-    def leave(self, module: nn.Module) -> None:
-        """Bring the module back, if nobody else needs it changed."""
-        with self._lock:
-            _, restore, users = self._held.pop(id(module))
-            if users > 1:
-                self._held[id(module)] = module, restore, users - 1
-            else:
-                restore()
+    def leave(self, user: object) -> None:
+        """Bring back what nobody else needs changed."""
+        with self._lock, ExitStack() as stack:
+            for key in list(self._held):
+                # The last one first: a compiled module sets the flag of the module that it wraps.
+                stack.callback(self._leave, key, user)
+
+    def _leave(self, key: int, user: object) -> None:
+        if key not in self._held:
+            return
+        _, restore, users = self._held[key]
+        if users == {user}:
+            restore()
+            del self._held[key]
+        users.discard(user)
 
 
 _evaluated = Held()
 
 
-def _evaluate(module: nn.Module) -> Restore:
-    found, module.training = module.training, False
+def _flag(module: nn.Module) -> Restore:
+    found = module.training
     return lambda: setattr(module, "training", found)
 
 
-@contextmanager
-def evaluating(roots: Iterable[nn.Module]) -> Iterator[None]:
-    """All submodules in evaluation mode, and each back as it was found.
+def _evaluate(module: nn.Module) -> None:
+    module.training = False
+
+
+def evaluate(roots: Iterable[nn.Module], user: object) -> None:
+    """Bring all submodules into evaluation mode, until `as_found`.
 
     Flags are set one by one: `train()` and `eval()` may be overridden to do more, and would flip
     children that were frozen.
     """
-    with ExitStack() as stack:
-        for module in dict.fromkeys(module for root in roots for module in root.modules()):
-            _evaluated.take(module, _evaluate)
-            # The last one first: a compiled module sets the flag of the module that it wraps.
-            stack.callback(_evaluated.leave, module)
-            module.training = False  # also where its owner set it since another run began
-        yield
+    for module in dict.fromkeys(module for root in roots for module in root.modules()):
+        _evaluated.take(module, user, _flag, _evaluate)
+        _evaluate(module)  # also where its owner set it since another run began
+
+
+def as_found(user: object) -> None:
+    """Bring every module's flag back, if nobody else evaluates it."""
+    _evaluated.leave(user)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from cka_widget.engine.batches import tensors
 from cka_widget.engine.budget import memory_of
 from cka_widget.engine.errors import CompareError, did_you_mean
-from cka_widget.engine.modes import Held, Restore, evaluating
+from cka_widget.engine.modes import Held, Restore, as_found, evaluate
 from cka_widget.engine.particles import Pass
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
@@ -64,7 +63,8 @@ def _existing(device: str | int | torch.device) -> torch.device:
 
 
 class Placement:
-    """While entered, all submodules are in evaluation mode and all models on the device.
+    """From `enter` to `leave` all submodules are in evaluation mode and all models on the
+    device.
 
     Models that fill more than half of the device's free memory together go there one at a time,
     for their own pass; stacked particles' tensors too. A model already spread over several devices
@@ -76,60 +76,52 @@ class Placement:
         self._device = device
         self._roots = {id(p.root): p for p in self._passes}
         self._states: dict[int, dict[str, Tensor]] = {}  # of stacked particles, on the device
-        self._cleanup = ExitStack()
         self.one_at_a_time = False
 
-    def __enter__(self) -> Placement:
+    def enter(self) -> None:
+        """Bring them there."""
         roots = [run.root for run in self._roots.values()]
         away = [root for root in roots if _home(root) not in (None, self._device)]
         states = [run.state for run in self._passes if run.state is not None]
         size = sum(t.nbytes for root in away for t in _tensors(root))
         size += sum(t.nbytes for s in states for t in s.values() if t.device != self._device)
         self.one_at_a_time = size > memory_of(self._device) / 2
-        with ExitStack() as cleanup:
-            cleanup.enter_context(evaluating(roots))
-            for run in self._roots.values():
-                self._hold(run, cleanup)
-            if not self.one_at_a_time:
-                self._states = {id(state): self._here(state) for state in states}
-            self._cleanup = cleanup.pop_all()
-        return self
+        evaluate(roots, self)
+        for run in self._roots.values():
+            self._hold(run)
+        if not self.one_at_a_time:
+            self._states = {id(state): self._here(state) for state in states}
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def leave(self) -> None:
+        """Leave them as they were found; again, where that did not come to its end."""
         self._states = {}
-        self._cleanup.close()
+        with ExitStack() as stack:
+            stack.callback(as_found, self)
+            _moved.leave(self)
 
-    def _hold(self, run: Pass, cleanup: ExitStack) -> None:
+    def _hold(self, run: Pass) -> None:
         place = None if self.one_at_a_time else self._device
         if run.root in _moved and (place is None or _places.get(id(run.root)) != place):
             raise CompareError(
                 f'another run has model "{run.model}" on another device: wait for it, or cancel it',
                 model=run.model,
             )
-        _moved.take(run.root, self._move)
-        cleanup.callback(_moved.leave, run.root)
+        _moved.take(run.root, self, self._found, self._move)
 
-    def _move(self, root: nn.Module) -> Restore:
+    def _found(self, root: nn.Module) -> Restore:
         home = _home(root)
-        _places[id(root)] = None if self.one_at_a_time else self._device
 
         def restore() -> None:
-            del _places[id(root)]
             if home not in (None, self._device):
                 root.to(home)
+            _places.pop(id(root), None)
 
-        if home not in (None, self._device) and not self.one_at_a_time:
-            try:
-                root.to(self._device)
-            except BaseException:
-                restore()
-                raise
         return restore
+
+    def _move(self, root: nn.Module) -> None:
+        _places[id(root)] = None if self.one_at_a_time else self._device
+        if _home(root) not in (None, self._device) and not self.one_at_a_time:
+            root.to(self._device)
 
     def kept(self) -> list[tuple[Tensor, int]]:
         """Tensors that modules and stacked particles hold between passes, and their versions."""

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from cka_widget.engine.batches import head, map_tensors
 from cka_widget.engine.errors import LeftOutError, NoRowsError
 from cka_widget.engine.features import values_of
+from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.layers import named_layers
 from cka_widget.engine.rewind import Before
 from cka_widget.engine.sample_axis import SampleAxis, Shown
@@ -242,7 +244,7 @@ class _Passes:
         calls: Counter[str] = Counter()
         thread = threading.get_ident()
 
-        def hook(name: str, output: Any) -> None:
+        def hook(name: str, _module: nn.Module, _args: Any, output: Any) -> None:
             if threading.get_ident() != thread:
                 return
             calls[name] += 1
@@ -253,17 +255,14 @@ class _Passes:
                 return
             found[call] = _Output(x, like.get(call) if like else None)
 
-        handles = []
+        hooks = Hooks()
         try:
             for name, module in self._modules.items():
-                # Unbound: a scripted child refuses the method, yet runs the hook.
-                register = nn.Module.register_forward_hook
-                handles.append(register(module, lambda m, a, out, name=name: hook(name, out)))
+                hooks.after(module, partial(hook, name))
             with torch.no_grad():
                 self._run(map_tensors(batch, Tensor.clone))
         finally:
-            for handle in handles:
-                handle.remove()
+            hooks.remove()
             self.first = not self._before.restore()
             if self.first:
                 self._before = Before(self._root)

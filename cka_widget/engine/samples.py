@@ -11,7 +11,6 @@ from operator import index
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from cka_widget.engine.batches import (
     agreed,
@@ -25,6 +24,7 @@ from cka_widget.engine.batches import (
 from cka_widget.engine.calls import Forward, as_call, takes
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.features import main_tensor
+from cka_widget.engine.hooks import Hooks
 
 CountSamples = Callable[[Any], int]
 
@@ -209,18 +209,16 @@ class StepsFirst:
         self.found: tuple[str, tuple[int, ...]] | None = None
         self._model, self._n = model, n
         self._given = [t for t in tensors(batch) if t.dim() > 1]
-        self._handles: list[RemovableHandle] = []
+        self._hooks = Hooks()
 
     def __enter__(self) -> StepsFirst:
         for name, module in self._model.named_modules():
             if isinstance(module, _TIME_FIRST) and getattr(module, "batch_first", True) is False:
-                hook = partial(self._look, name)
-                self._handles.append(nn.Module.register_forward_pre_hook(module, hook))
+                self._hooks.before(module, partial(self._look, name))
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+        self._hooks.remove()
 
     def _look(self, name: str, _module: nn.Module, args: Any) -> None:
         x = args[0] if args else None

@@ -30,7 +30,7 @@ from cka_widget.engine.calls import (
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
-from cka_widget.engine.errors import CompareError
+from cka_widget.engine.errors import CompareError, first_line
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.groups import Grouping, Groups
 from cka_widget.engine.hsic import HsicAccumulator
@@ -130,7 +130,6 @@ class Session:
         self._cut: int | None = None  # samples that a batch was cut into, for want of memory
         self._cuda_graph = cuda_graph
         self.shield = Shield()  # Ctrl-C finds nothing half done between enter and exit
-        self._cleanup = ExitStack()
         self._prepare()
 
     def _counter(self, name: str, samples: Any) -> Samples:
@@ -163,13 +162,12 @@ class Session:
             allocator.keep_freed_memory()
         with ExitStack() as cleanup:
             cleanup.enter_context(self.shield)
-            cleanup.enter_context(self._placement)
+            cleanup.callback(self.leave)
+            self._placement.enter()
             if not self._placement.one_at_a_time:  # else weights come and go all the time
                 self._weights = WeightWatch(run for run, _ in self._passes)
-                cleanup.callback(self._weights.end)
-            cleanup.callback(self._detach)
             self._attach()
-            self._cleanup = cleanup.pop_all()
+            cleanup.pop_all()
         return self
 
     def _attach(self) -> None:
@@ -189,7 +187,21 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._cleanup.__exit__(kind, error, traceback)
+        try:
+            self.leave()
+        finally:
+            self.shield.__exit__(kind, error, traceback)
+
+    def leave(self) -> None:
+        """Remove the hooks and leave the models as found.
+
+        Called again it ends what an exception that another thread sent has torn.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._placement.leave)
+            if self._weights is not None:
+                stack.callback(self._weights.end)
+            self._detach()
 
     def step(self, loaded: Loaded, meanwhile: Callable[[], None] | None = None) -> None:
         """Run every particle once on its batch and add the blocks to the sums.
@@ -207,7 +219,7 @@ class Session:
             self._note_left_out(loaded.given)
             self._check_memory(n, given)
         self._meanwhile = meanwhile
-        before = copy.copy(self._sums), self.samples
+        before = copy.copy(self._sums), self.samples, self.batches
         try:
             try:
                 self._take(loaded.placed, n, self._group_values(given[0], n))
@@ -218,10 +230,10 @@ class Session:
                 self._probes.clear()
                 self._begin_again()
                 self._take(loaded.placed, n, self._group_values(given[0], n))
+            self.batches += 1
         except BaseException:  # of a batch that ran in pieces none counts without all others
-            self._sums, self.samples = before
+            self._sums, self.samples, self.batches = before
             raise
-        self.batches += 1
         labelled = {id(b): b for m, b in loaded.given.items() if m not in self._unlabelled}
         order = None
         if self._grouping is not None:
@@ -454,8 +466,8 @@ class Session:
                 remedy += missing_sentence(error, batch, run.root, layer)
             where = f'model "{run.model}"' + ("" if one else f", particle {run.particle}")
             where += f', layer "{layer}"' if layer else ""
-            lines = str(error).strip().splitlines()
-            what = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+            said = first_line(error)
+            what = f"{type(error).__name__}: {said}" if said else type(error).__name__
             raise CompareError(
                 f"{where} failed at batch {self.batches + 1}: {what}{remedy}",
                 model=run.model,

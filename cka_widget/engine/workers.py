@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from cka_widget.engine.errors import CompareError
+from cka_widget.engine.errors import CompareError, message
 
 END: Final = object()
 """What a loader gives after its last batch."""
@@ -176,9 +176,9 @@ def last_words(error: BaseException) -> str:
 
     torch puts the worker's traceback into the message, and the error itself at its end.
     """
-    lines = str(error).strip().splitlines()
+    lines = message(error).splitlines()
     frames = [at for at, line in enumerate(lines) if re.match(r'\s*File ".*", line \d+', line)]
-    if "Original Traceback" in str(error) and frames:
+    if "Original Traceback" in message(error) and frames:
         own = [line for line in lines[frames[-1] + 1 :] if line.strip() and not line[0].isspace()]
         if own:
             return own[0]
@@ -187,7 +187,7 @@ def last_words(error: BaseException) -> str:
 
 def _caught(error: BaseException) -> str:
     """Which worker sent the error; "" where none did."""
-    found = re.match(r"Caught \w+ in DataLoader worker process (\d+)", str(error))
+    found = re.match(r"Caught \w+ in DataLoader worker process (\d+)", message(error))
     return f" in worker process {found[1]}" if found else ""
 
 

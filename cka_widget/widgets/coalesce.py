@@ -33,7 +33,11 @@ class Coalescer(Generic[T]):
         self._thread: threading.Thread | None = None
         if threaded:
             self._thread = threading.Thread(target=self._loop, name="cka-publisher", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except BaseException:
+                self.end()
+                raise
 
     def put(self, value: T) -> None:
         """Replace the waiting value by a newer one."""
@@ -47,13 +51,17 @@ class Coalescer(Generic[T]):
 
     def close(self, last: T) -> None:
         """Stop, drop what waits, and write `last` from the calling thread."""
+        self.end()
+        if self._thread is not None:
+            self._thread.join()
+        self._flush(last)
+
+    def end(self) -> None:
+        """Stop, and drop what waits."""
         with self._condition:
             self._closing = True
             self._slot.clear()
             self._condition.notify()
-        if self._thread is not None:
-            self._thread.join()
-        self._flush(last)
 
     def _loop(self) -> None:
         while True:

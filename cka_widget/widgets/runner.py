@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cka_widget.engine.errors import message
+from cka_widget.engine.interrupts import Shield
 from cka_widget.widgets import torch_settings
 from cka_widget.widgets.coalesce import Coalescer
 
@@ -140,29 +142,40 @@ class Runner:
         Raises:
             RuntimeError: a run is under way.
         """
-        with self._lock:
-            if self._state in RUNNING:
-                raise RuntimeError("a run is under way: wait for it, or cancel it first")
-            job = _Job(nullcontext if block else torch_settings.capture(), stream)
-            job.go.set()
-            self._job, self._state, self.failure = job, "running", None
+        job = _Job(nullcontext if block else torch_settings.capture(), stream)
+        job.go.set()
         try:
-            self._changed()
-        finally:  # a run that is told of must come to an end, whatever became of the telling
-            self._begin(job, iterate, block, stream)
+            with Shield() as shield:
+                with self._lock:
+                    if self._state in RUNNING:
+                        raise RuntimeError("a run is under way: wait for it, or cancel it first")
+                    self._job, self._state, self.failure = job, "running", None
+                try:
+                    self._changed()
+                finally:  # a run that is told of comes to an end, whatever became of the telling
+                    self._begin(job, iterate, shield, block)
+        except BaseException as error:
+            if job.thread is None and self._job is job:
+                try:
+                    self._end(job, "cancelled", None)
+                finally:
+                    job.ended.set()
+            elif not isinstance(error, Exception):
+                self._stop("cancelled", job)
+            raise
 
     def _begin(
-        self, job: _Job, iterate: Callable[[], Iterator[Any]], block: bool, stream: Source | None
+        self, job: _Job, iterate: Callable[[], Iterator[Any]], shield: Shield, block: bool
     ) -> None:
         if block:
-            self._drain(job, iterate, threaded=False)
+            self._drain(job, iterate, shield)
             return
-        if stream is not None:
+        if job.stream is not None:
             try:
-                stream.start(job.apply_settings)
-            except BaseException:  # Ctrl-C: worker processes may take seconds to start
-                stream.close()
-                self._end(job, "cancelled", None)
+                with shield.opened():  # worker processes may take seconds to start
+                    job.stream.start(job.apply_settings)
+            except BaseException:
+                job.stream.close()
                 raise
         job.thread = threading.Thread(
             target=self._drain, args=(job, iterate), name="cka-run", daemon=True
@@ -212,20 +225,40 @@ class Runner:
             act(self._job)
         self._changed()
 
-    def _stop(self, how: str) -> None:
+    def _stop(self, how: str, job: _Job | None = None) -> None:
         with self._lock:
-            if self._state in RUNNING and self._job is not None:
+            if self._state in RUNNING and self._job is not None and job in (None, self._job):
                 self._job.stop = self._job.stop or how
                 self._job.go.set()
                 if self._job.stream is not None:
                     self._job.stream.stop()
 
     def _drain(
-        self, job: _Job, iterate: Callable[[], Iterator[Any]], threaded: bool = True
+        self, job: _Job, iterate: Callable[[], Iterator[Any]], shield: Shield | None = None
     ) -> None:
-        buffer: Coalescer[Any] = Coalescer(
-            lambda item: self._publish(*item), self._interval, threaded
-        )
+        try:
+            buffer: Coalescer[Any] = Coalescer(
+                lambda item: self._publish(*item), self._interval, threaded=shield is None
+            )
+            try:
+                self._publish_all(job, iterate, buffer, shield or Shield())
+            finally:
+                buffer.end()
+        finally:  # once more, for what an exception that another thread sent has torn
+            try:
+                if job.stream is not None:
+                    job.stream.close()
+                self._end(job, "cancelled", None)
+            finally:
+                job.ended.set()
+
+    def _publish_all(
+        self,
+        job: _Job,
+        iterate: Callable[[], Iterator[Any]],
+        buffer: Coalescer[Any],
+        shield: Shield,
+    ) -> None:
         progress, made = Progress(), _Made()
         failure: Failure | None = None
         interrupt: BaseException | None = None
@@ -234,9 +267,14 @@ class Runner:
             with job.apply_settings():
                 snapshots = iterate()
                 try:
-                    for snapshot in snapshots:
+                    while True:
+                        with shield.opened():
+                            snapshot = next(snapshots, None)
+                        if snapshot is None:
+                            break
                         progress = _progress(snapshot, job)
-                        self._wait_while_paused(job, buffer, snapshot)
+                        with shield.opened():
+                            self._wait_while_paused(job, buffer, snapshot)
                         # A run that is ended before its first batch has no result to be asked for.
                         none = job.stop and not snapshot.samples
                         if not none and (job.stop or snapshot.done or made.old):
@@ -264,12 +302,13 @@ class Runner:
 
     def _end(self, job: _Job, how: str, failure: Failure | None) -> None:
         with self._lock:
-            self._state, self.failure = how, failure
+            if job.ended.is_set():
+                return
+            if self._job is job and self._state in RUNNING:
+                self._state, self.failure = how, failure
             job.stream = None  # a closed explorer that is held keeps no data
-        try:
-            self._changed()
-        finally:
-            job.ended.set()
+        self._changed()
+        job.ended.set()
 
     def _wait_while_paused(self, job: _Job, buffer: Coalescer[Any], snapshot: Any) -> None:
         if job.go.is_set():
@@ -315,7 +354,7 @@ def _progress(snapshot: Any, job: _Job) -> Progress:
 
 
 def _failure(error: Exception) -> Failure:
-    text = " ".join(str(error).split()) or "no further explanation was given"
+    text = " ".join(message(error).split()) or "no further explanation was given"
     named = hasattr(error, "result")  # the engine's own errors are sentences already
     sentence = text if named else f"{type(error).__name__}: {text}"
     return Failure(

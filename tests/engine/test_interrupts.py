@@ -12,11 +12,11 @@ import torch
 import zoo
 from checks import run
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from cka_widget.engine import budget
 from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.interrupts import Shield
 
 
@@ -93,7 +93,7 @@ def test_a_handler_that_others_set_meanwhile_is_theirs() -> None:
 def test_ctrl_c_while_hooks_come_and_go(
     what: str, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner: Any = RemovableHandle if what == "remove" else nn.Module
+    owner: Any = Hooks if what == "remove" else nn.Module
     original, calls = getattr(owner, what), [0]
 
     def interrupted(self: Any, *args: Any, **options: Any) -> Any:
