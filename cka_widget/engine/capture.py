@@ -30,7 +30,7 @@ from cka_widget.engine.notes import Notes
 from cka_widget.engine.particles import Pass
 from cka_widget.engine.probe import Probe
 from cka_widget.engine.reductions import needs_mask, tokens
-from cka_widget.engine.sample_axis import SampleRows, Shown
+from cka_widget.engine.sample_axis import SampleAxis, SampleRows, Shown
 from cka_widget.engine.stack import GramStack
 
 
@@ -203,8 +203,8 @@ class Capture:
         return features(found, self._reduce, self._mask(found, entry) if self._masks else None)
 
     def _check(self, entry: Entry, output: Any) -> None:
-        axis = entry.samples.axis
-        if self.probe is not None and self._mapped is None and axis is not None and axis.folded:
+        if self.probe is not None and self._mapped is None:
+            axis = entry.samples.axis or SampleAxis()  # packed and nested ones have no other
             x = values_of(output)[0]
             self.probe.check((entry.name, entry.call), axis, x, self._n)
 

@@ -122,6 +122,8 @@ def by_sample(
             x, module = joined(x, module), None if x.dim() == 3 else module
     elif x.shape[0] != n:
         raise NoRowsError(f"its output has {x.shape[0]} rows for a batch of {n} samples")
+    else:
+        rows.refuse(x)
     if x.numel() == 0:
         raise NoRowsError("its output is empty")
     return Samples(x, kept, module)

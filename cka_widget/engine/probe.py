@@ -40,6 +40,9 @@ _WHOSE = LeftOutError(
     "it has several rows a sample, and passes on few samples do not show which of them belong to "
     "one"
 )
+_ANOTHER_ORDER = LeftOutError(
+    "its rows are the samples in another order than the batch's; sort them in the loader instead"
+)
 _IN_A_LOOP = Shown(why_not=LeftOutError("it runs anew for each sample, and not once for all"))
 
 
@@ -56,15 +59,15 @@ class Probe:
     shown: dict[Call, Shown]
     shapes: Mapping[Call, tuple[int, ...]]
     random_from: str | None
-    _folded: dict[Call, _Output]
+    _few: dict[Call, _Output]
 
     def check(self, call: Call, axis: SampleAxis, x: Tensor, n: int) -> None:
         """Do the first samples of the batch that was looked at have their own rows in it?
 
-        Few samples can agree by chance: tokens that are sorted by what they are may lie in order.
+        Few samples can agree by chance: what is sorted may lie in order.
 
         Args:
-            call: one that holds folded samples; it is asked for once.
+            call: one that holds samples; it is asked for once.
             axis: theirs.
             x: its output for the whole batch.
             n: number of samples in it.
@@ -72,16 +75,20 @@ class Probe:
         Raises:
             LeftOutError: they do not; who asks `shown` from now on learns the same.
         """
-        few = self._folded.pop(call, None)
+        few = self._few.pop(call, None)
         if few is None:
             return
-        one, other = axis.bring(few.values, FEW), axis.bring(_Output(x, few).corner().values, n)
+        one, other = axis.bring(few.values, FEW), axis.bring(few.same_of(x, axis.axis), n)
         if one is None or other is None or one.shape[1:] != other.shape[1:]:
             return
-        apart = few.distance(one.flatten(0, 1), other[:FEW].flatten(0, 1))
-        if apart > max(few.tolerance, _NEAR):
-            self.shown[call] = Shown(why_not=_WHOSE)
-            raise LeftOutError(*_WHOSE.args)
+        why = None
+        if not axis.folded:
+            why = _ANOTHER_ORDER if few.elsewhere(one, other) else None
+        elif few.distance(one.flatten(0, 1), other[:FEW].flatten(0, 1)) > _NEAR:
+            why = _WHOSE
+        if why is not None:
+            self.shown[call] = Shown(why_not=why)
+            raise LeftOutError(*why.args)
 
 
 def probe(
@@ -129,12 +136,12 @@ def probe(
     if not any(found.axes for found in shown.values()):
         return None
     shapes = {call: few[call].shape for call in shown}
-    folded = {
-        call: few[call].corner()
+    corners = {
+        call: few[call].corner(found.axes[0].axis)
         for call, found in shown.items()
-        if not drawn and found.axes and found.axes[0].folded and not found.axes[0].axis
+        if not drawn and found.axes
     }
-    return Probe(shown, shapes, parted, folded)
+    return Probe(shown, shapes, parted, corners)
 
 
 def _chance() -> list[Any]:
@@ -195,12 +202,28 @@ class _Output:
         x = x.detach()[tuple(slice(None, None, step) for step in self.steps)]
         self.values = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
 
-    def corner(self) -> _Output:
-        """Itself, but of all axes after the first only the beginning is kept."""
-        for axis in range(1, self.values.dim()):
-            self.values = self.values.narrow(axis, 0, min(_CORNER, self.values.shape[axis]))
-        self.values = self.values.clone()
+    def corner(self, axis: int) -> _Output:
+        """Itself, but of all axes besides this one only the beginning is kept."""
+        kept = (slice(None if i == axis else _CORNER) for i in range(self.values.dim()))
+        self.values = self.values[tuple(kept)].clone()
         return self
+
+    def same_of(self, x: Tensor, axis: int) -> Tensor:
+        """What `corner` has kept, of an output of any number of samples."""
+        if x.dim() != self.values.dim():
+            return x[:0]
+        sizes = enumerate(zip(self.values.shape, self.steps, strict=True))
+        kept = (slice(None, None if i == axis else a * step, step) for i, (a, step) in sizes)
+        return x.detach()[tuple(kept)].to(self.values.dtype)
+
+    def elsewhere(self, one: Tensor, other: Tensor) -> bool:
+        """Are the samples (2, ...) of this pass found in another (n, ...), at other places?"""
+        if self.distance(one, other[:FEW]) <= self.tolerance:
+            return False
+        x, y = one.flatten(1), other.flatten(1)
+        places = [int((y - row).abs().mean(1).argmin()) for row in x]
+        apart = self.distance(x, y[places])
+        return len(set(places)) == FEW and places != [0, 1] and apart <= self.tolerance
 
     def equals(self, other: _Output) -> bool:
         """Of another pass on the same samples: the same?"""
@@ -281,26 +304,26 @@ def _compare(few: _Output, more: _Output, drawn: bool) -> tuple[Shown, bool]:
         )
         return Shown(why_not=why, size=few.shape), True
     found: list[tuple[float, SampleAxis]] = []
-    unsure = 0
+    unsure: LeftOutError | None = None
     sizes = zip(few.shape, more.shape, strict=False)
     for axis, (a, b) in enumerate(sizes if len(few.shape) == len(more.shape) else ()):
         if not a or a % FEW or a * MORE != b * FEW:
             continue
         order = _order(few, more, axis, a // FEW, drawn)
-        unsure += order is None
+        if order is None:
+            unsure = unsure or (_WHOSE if a > FEW else _ANOTHER_ORDER)
         found += [order] if order else []
     # Several axes follow in tables of samples by samples, and where steps grow with them.
     found.sort(key=lambda candidate: candidate[0] > few.tolerance)
     if found:
         return Shown(tuple(axis for _, axis in found)), found[0][0] <= few.tolerance
-    if unsure:
-        why = _WHOSE
-    else:
-        why = LeftOutError(
+    return Shown(
+        why_not=unsure
+        or LeftOutError(
             f"its rows are no fixed number a sample: its output is {few.shape} for {FEW} samples, "
             f"and {more.shape} for {MORE}"
         )
-    return Shown(why_not=why), True
+    ), True
 
 
 def _order(
@@ -320,6 +343,8 @@ def _order(
         )
         return few.distance(one, other)
 
+    if k == 1 and not drawn and few.elsewhere(x[shared], y[shared]):
+        return None
     # The sample outermost is the rule, innermost the next; all others are rare.
     distances = {1: apart(1)}
     if k > 1 and distances[1] > few.tolerance:

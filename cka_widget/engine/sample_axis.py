@@ -102,9 +102,14 @@ class SampleRows:
         self.proved |= not first and n != self._n
         return rows
 
-    def _known(self, shown: Shown, x: Tensor, n: int) -> SampleAxis:
+    def refuse(self, x: Tensor) -> None:
+        """Raises NoRowsError where passes on few samples have shown that x has no rows of them."""
+        shown = self._shown or Shown()
         if shown.why_not is not None and shown.size in (None, tuple(x.shape)):
             raise type(shown.why_not)(*shown.why_not.args)
+
+    def _known(self, shown: Shown, x: Tensor, n: int) -> SampleAxis:
+        self.refuse(x)
         for axis in shown.axes:
             if axis.fits(x, n):
                 return axis
