@@ -113,7 +113,8 @@ def _line(state: str, progress: Progress, worst: float, setting: str) -> str:
     if math.isfinite(worst):
         parts.append(f"<span>largest error bar {tag('b', plus_minus(worst))}</span>")
     elif progress.samples:
-        parts.append("<span>no error bars before 5 batches</span>")
+        few = " before 5 batches" if progress.batches < 5 else ""
+        parts.append(f"<span>no error bars{few}</span>")
     parts.append(tag("span", setting, class_="cka-end"))
     return f'<div class="cka-state">{"".join(parts)}</div>'
 

@@ -122,13 +122,15 @@ def test_running_twice_at_once_and_without_layers_is_refused():
 
 
 def test_groups_go_through_and_a_list_of_them_is_of_one_loader():
-    explorer = explore(loader=Slow(6), groups=lambda batch: range(len(batch)))
+    explorer = explore(loader=Slow(6), groups=lambda batch: batch[:, 0])
     explorer.run(block=True)
     assert explorer.result.provenance["groups"]
     explorer.add_data(Slow(2), block=True)
     assert explorer.result.samples == 256
-    explorer = explore(loader=Slow(6), groups=list(range(192)))
+    assert "largest error bar" in explorer._views.line.line.value
+    explorer = explore(loader=Slow(6), groups=[i % 32 for i in range(192)])
     explorer.run(block=True)
+    assert "no error bars<" in explorer._views.line.line.value
     with pytest.raises(ValueError, match="groups= as a function of the batch"):
         explorer.add_data(Slow(2))
 
