@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import gc
 import platform
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -16,17 +15,10 @@ import numpy as np
 import torch
 
 from cka_widget.engine import accelerator, allocator
-from cka_widget.engine.batches import divisible, each, rows
-from cka_widget.engine.blocks import split
-from cka_widget.engine.budget import check, ran_out, samples_at_once
+from cka_widget.engine.batches import divisible
+from cka_widget.engine.budget import check
 from cka_widget.engine.call_words import left_out_sentence, missing_sentence, second_is_input
-from cka_widget.engine.calls import (
-    AsUsual,
-    Call,
-    Forwards,
-    as_call,
-    forward_of,
-)
+from cka_widget.engine.calls import AsUsual, Call, Forwards, as_call, forward_of
 from cka_widget.engine.capture import Capture, eager, failed_layer
 from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
@@ -37,22 +29,20 @@ from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
-from cka_widget.engine.masks import masks_of, shortened, two_sided
+from cka_widget.engine.masks import masks_of
 from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.particles import Pass, as_passes, bound
+from cka_widget.engine.pieces import Pieces, free_memory, lacked_memory
 from cka_widget.engine.placement import Placement, pick_device
 from cka_widget.engine.prefetch import Loaded
-from cka_widget.engine.probe import MORE, Probe, probe, resized_calls
 from cka_widget.engine.replay import Replay
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.samples import CountSamples, Samples, StepsFirst
+from cka_widget.engine.short_passes import ShortPasses
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import MIN_BLOCKS
 from cka_widget.engine.table import RowTable
 from cka_widget.engine.weight_watch import WeightWatch
-
-# By a mask's name, the calls of modules whose tokens it marks.
-Masked = dict[str, set[tuple[str, int]]]
 
 
 class Session:
@@ -120,14 +110,13 @@ class Session:
         self._diagnostics = Diagnostics(kernel.min_samples)
         self._table: RowTable | None = None
         self._sums: HsicAccumulator | None = None
-        self._limit: int | None = None  # samples that go through the models at once
+        self._pieces = Pieces(self.device, kernel.min_samples)
+        self._short_passes = ShortPasses(reduce)
         self._meanwhile: Callable[[], None] | None = None
         self._copies = Copies()
         self._weights: WeightWatch | None = None
-        self._probes: dict[str, tuple[Probe | None, Masked]] = {}
         self.notes: list[str] = []  # what the result is to say of the run
         self.later_notes: Callable[[], list[str]] = list  # and what is known when it is made
-        self._cut: int | None = None  # samples that a batch was cut into, for want of memory
         self._cuda_graph = cuda_graph
         self.shield = Shield()  # Ctrl-C finds nothing half done between enter and exit
         self._prepare()
@@ -227,7 +216,7 @@ class Session:
                 n = found.n
                 for name, batch in loaded.given.items():
                     self._samples_of[name].learn(batch, n)
-                self._probes.clear()
+                self._short_passes.forget()
                 self._begin_again()
                 self._take(loaded.placed, n, self._group_values(given[0], n))
             self.batches += 1
@@ -252,42 +241,34 @@ class Session:
         """Bound the Grams of large batches; raise where the rows cannot fit, before any pass."""
         rows = self._likely_rows()
         if self._grouping is None and all(divisible(batch, n) for batch in given):
-            self._limit = samples_at_once(rows, self._hsic_batch_size)
+            self._pieces.bound(rows, self._hsic_batch_size)
         size = self._hsic_batch_size
         if self._grouping is not None:
             size = min(size or n, len(set(self._group_values(given[0], n))))
         check(rows, n, size, self._kernel.min_samples, self.device)
 
     def _take(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
-        """Run the batch, in equal pieces where it does not fit the device's memory."""
-        pieces = split(n, self._limit, self._kernel.min_samples)
-        if sum(s.blocks for s in pieces) > 1:
-            for start, stop in (bounds for s in pieces for bounds in s.bounds()):
-                part = each(batches, partial(rows, start=start, stop=stop, n=n))
-                self._take(part, stop - start, groups[start:stop])
-            return
+        """Run the batch, in near-equal pieces where it does not fit the device's memory."""
+        for piece in self._pieces.of(batches, n, groups):
+            self._take_piece(*piece)
+
+    def _take_piece(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
         try:
             self._run_all(batches, n, groups)
         except Exception as error:
-            if not ran_out(error.__cause__ or error if isinstance(error, CompareError) else error):
+            if not lacked_memory(error):
                 raise
-            cut = n // 2 >= self._kernel.min_samples
-            cut &= all(divisible(batch, n) for batch in batches.values())
-            if not self._replay.holds and not cut:
+            if not self._replay.holds and not self._pieces.can_halve(batches, n):
                 raise
         else:
             return
-        # Outside the handler, and with what frames hold of each other: the error's traceback would
-        # keep the failed pass's tensors alive.
         if self._replay.holds:
             self._replay.refuse(f"{self.device} has no memory for a recording beside the models")
         else:
-            self._cut = self._limit = n // 2
+            self._pieces.halve(n)
         if self._table is None:
             self._begin_again()
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory(self.device)
         self._take(batches, n, groups)
 
     def _begin_again(self) -> None:
@@ -401,36 +382,15 @@ class Session:
         ):
             return placed(mine, self._forwards[run.model])
 
-    def _probe(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
+    def _inform(self, placed: Pass, capture: Capture, batch: Any, n: int) -> None:
         """Short passes of a model's first particle, whose outputs are where the others' are."""
-        if run.model not in self._probes:
-            found: Probe | None = None
-            masked: Masked = {}
-            if n >= MORE and divisible(batch, n):
-                found, masked = self._probed(run.alone(), capture, batch, n)
-                capture.detach()  # and behind the hooks that the model's first pass registers
-                capture.attach()
-            self._probes[run.model] = found, masked
-        capture.probe, capture.masked = self._probes[run.model]
+        first, forward = placed.alone(), self._forwards[placed.model]
 
-    def _probed(
-        self, run: Pass, capture: Capture, batch: Any, n: int
-    ) -> tuple[Probe | None, Masked]:
-        def call(given: Any) -> None:
+        def run(given: Any) -> None:
             with self.shield.opened():
-                run(given, self._forwards[run.model])
+                first(given, forward)
 
-        found = probe(run.root, call, batch, capture.look, n)
-        masked: Masked = {}
-        if self._reduce in ("mean", "last"):
-            for name in masks_of(batch):
-                other = shortened(batch, name)
-                calls = None
-                if found is not None and other is not None:
-                    calls = resized_calls(run.root, call, other, found.shapes, capture.look, n)
-                if calls is not None or two_sided(batch):
-                    masked[name] = calls or set()
-        return found, masked
+        self._short_passes.inform(placed.model, capture, first.root, run, batch, n)
 
     def _run(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
         steps = None
@@ -441,7 +401,7 @@ class Session:
             ExitStack() as around,
         ):
             if self._table is None:
-                self._probe(placed, capture, batch, n)
+                self._inform(placed, capture, batch, n)
                 if self._samples_of[run.model].guess:
                     steps = around.enter_context(StepsFirst(run.root, n, mine))
             with capture.recording(n, masks_of(batch)), self.shield.opened():
@@ -513,21 +473,11 @@ class Session:
         yield from self._grouping.warnings() if self._grouping else ()
         yield from self._diagnostics.warnings(self._sums.neighbours if self._sums else Neighbours())
         yield from self._weights.warnings() if self._weights else ()
-        for model, (found, _) in self._probes.items():
-            if found is not None and found.random_from is not None:
-                yield (
-                    f'Model "{model}" is random in evaluation mode: two passes over the same '
-                    f'samples differ from layer "{found.random_from}" on, so that its scores are '
-                    "those of one draw; switch its dropout, sampling or layer drop off."
-                )
+        yield from self._short_passes.warnings()
         yield from self._table.warnings() if self._table else ()
         if self._cuda_graph:
             yield from self._replay.warnings()
-        if self._cut is not None:
-            yield (
-                f"A batch did not fit the memory of {self.device}: batches were cut into at most "
-                f"{self._cut} samples."
-            )
+        yield from self._pieces.warnings()
 
     def _sigma(self) -> list[float | None] | None:
         """Bandwidth of the RBF kernel for every row of the result."""

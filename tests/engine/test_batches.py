@@ -15,7 +15,6 @@ from checks import largest_error, run
 from oracles import reference_compare
 from torch import Tensor, nn
 
-from cka_widget.engine import session
 from cka_widget.engine.batches import count, head, map_tensors, rows, to_device
 
 TEXTS = [f"text {i}" for i in range(32)]
@@ -150,7 +149,7 @@ def test_texts_by_forward(monkeypatch: pytest.MonkeyPatch, shape: str, pieces: b
         return lengths(model, take(batch))
 
     if pieces:
-        monkeypatch.setattr(session, "samples_at_once", lambda *_: 16)
+        monkeypatch.setattr("cka_widget.engine.pieces.samples_at_once", lambda *_: 16)
     result = run(models, batches, forward=forward)
     assert (result.samples, result.blocks) == (128, 8 if pieces else 4)
     reference = reference_compare(models, batches, call=forward)

@@ -137,7 +137,7 @@ def test_what_a_loader_fills_anew_is_seen(tapes: Tapes) -> None:
 
 def test_pieces_of_several_sizes(tapes: Tapes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large batches are cut, here into 17, 17 and 16."""
-    monkeypatch.setattr("cka_widget.engine.session.samples_at_once", lambda *a: 18)
+    monkeypatch.setattr("cka_widget.engine.pieces.samples_at_once", lambda *a: 18)
     models, batches = {"a": zoo.mlp(0), "b": zoo.mlp(1)}, zoo.vectors(1000, batch=50)
     found = run(models, batches, cuda_graph=True)
     assert "hardly two batches" in unrecorded(found)
