@@ -49,6 +49,8 @@ ENGINE = {
     "features": {"errors", "ragged", "reductions", "sample_axis", "budget"},
     "probe": {"batches", "errors", "features", "hooks", "layers", "rewind", "sample_axis"},
     "masks": {"batches", "calls"},
+    "short_passes": {"batches", "capture", "features", "masks", "probe"},
+    "pieces": {"batches", "blocks", "budget", "errors"},
     "rewind": set(),
     "hooks": set(),
     "layers": {"errors"},
