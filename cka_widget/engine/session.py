@@ -468,10 +468,13 @@ class Session:
         )
 
     def _warnings(self) -> Iterator[str]:
+        repeats = self.later_notes()
+        # Samples that come again vote again, so that votes are no longer independent.
+        neighbours = self._sums.neighbours if self._sums and not repeats else Neighbours()
         yield from self.notes
-        yield from self.later_notes()
+        yield from repeats
         yield from self._grouping.warnings() if self._grouping else ()
-        yield from self._diagnostics.warnings(self._sums.neighbours if self._sums else Neighbours())
+        yield from self._diagnostics.warnings(neighbours)
         yield from self._weights.warnings() if self._weights else ()
         yield from self._short_passes.warnings()
         yield from self._table.warnings() if self._table else ()
