@@ -18,6 +18,7 @@ from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.interrupts import Shield
+from cka_widget.engine.modes import Held
 
 
 def shielded(*steps: Any) -> list[Any]:
@@ -125,6 +126,57 @@ def test_a_module_that_was_set_to_training_meanwhile_is_evaluated() -> None:
     assert torch.equal(model[1].running_mean, mean)
     steps.close()
     assert model.training
+
+
+def test_between_the_steps_every_ctrl_c_comes_through() -> None:
+    steps = iter_compare({"a": zoo.mlp()}, zoo.vectors(64))
+    next(steps)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            press()
+    assert next(steps).batches == 2
+    steps.close()
+
+
+def test_hooks_whose_removal_was_torn_are_removed_by_the_next() -> None:
+    class Torn(dict[int, Any]):
+        tears = 1
+
+        def pop(self, *args: Any) -> Any:
+            if self.tears:
+                self.tears -= 1
+                raise SystemExit
+            return super().pop(*args)
+
+    model, hooks = zoo.mlp(), Hooks()
+    before = zoo.state_of(model)
+    for module in model.modules():
+        hooks.after(module, print)
+    model[1]._forward_hooks = Torn(model[1]._forward_hooks)
+    with pytest.raises(SystemExit):
+        hooks.remove()
+    hooks.remove()
+    zoo.assert_same_state(before, model)
+
+
+def test_a_change_of_a_module_that_was_torn_is_taken_back() -> None:
+    held, module, user = Held(), nn.Linear(2, 2), object()
+
+    def change(one: nn.Module) -> None:
+        one.training = False
+        raise SystemExit
+
+    def found(one: nn.Module) -> Any:
+        return lambda: one.train()
+
+    with pytest.raises(SystemExit):
+        held.take(module, user, found, change)
+    held.leave(object())
+    assert not module.training
+    held.leave(user)
+    held.leave(user)
+    assert module.training
+    assert module not in held
 
 
 # what ends a run carries its result --------------------------------------------------------------
