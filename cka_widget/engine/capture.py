@@ -266,18 +266,6 @@ def _version(tensor: Tensor | None) -> int | None:
     return None if tensor is None or tensor.is_inference() else tensor._version
 
 
-def failed_layer(error: BaseException, root: nn.Module) -> str | None:
-    """Dotted name of the innermost module of `root` whose call the error came through."""
-    names = {id(module): name for name, module in root.named_modules() if name}
-    found, traceback = None, error.__traceback__
-    while traceback is not None:
-        caller = traceback.tb_frame.f_locals.get("self")
-        if isinstance(caller, nn.Module):
-            found = names.get(id(caller), found)
-        traceback = traceback.tb_next
-    return found
-
-
 @contextmanager
 def eager() -> Iterator[None]:
     """Run compiled code as written, so that hooks fire (pytorch issue 117758)."""

@@ -13,7 +13,7 @@ import torch
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.calls import Forwards
-from cka_widget.engine.errors import CKAWarning, CompareError, first_line
+from cka_widget.engine.errors import CKAWarning, CompareError, summary
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.groups import Groups
 from cka_widget.engine.interrupts import Shield
@@ -171,10 +171,8 @@ def _run(
         if isinstance(error, CompareError) or not isinstance(error, Exception):
             error.result = result  # type: ignore[attr-defined]
             raise
-        said = first_line(error) or "no further explanation was given"
         raise CompareError(
-            f"batch {session.batches + 1} failed: {type(error).__name__}: {said}",
-            result=result,
+            f"batch {session.batches + 1} failed: {summary(error)}", result=result
         ) from error
     finally:  # once more, for what an exception that another thread sent has torn
         session.leave()

@@ -54,8 +54,13 @@ def message(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of that."""
+    """The first line of what an error says."""
     return next(iter(message(error).splitlines()), "")
+
+
+def summary(error: BaseException) -> str:
+    """An error's class and the first line of what it says, as far as it says anything."""
+    return ": ".join(filter(None, (type(error).__name__, first_line(error))))
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from cka_widget.engine.budget import ran_out
-from cka_widget.engine.errors import NoRowsError
+from cka_widget.engine.errors import NoRowsError, summary
 from cka_widget.engine.ragged import kept_steps, padded
 from cka_widget.engine.reductions import joined, mean, token
 from cka_widget.engine.sample_axis import SampleRows
@@ -167,7 +167,7 @@ def _reduced(reduce: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tensor:
             raise
         name = getattr(reduce, "__name__", type(reduce).__name__)
         raise ReduceError(
-            f"reduce={name} failed on an output {tuple(x.shape)}: {type(error).__name__}: {error}"
+            f"reduce={name} failed on an output {tuple(x.shape)}: {summary(error)}"
         ) from error
     if not isinstance(x, Tensor):
         raise NoRowsError(f"reduce= made a {type(x).__name__} of it, not a tensor")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from cka_widget.engine.blocks import Segment, split
-from cka_widget.engine.errors import CompareError
+from cka_widget.engine.errors import CompareError, summary
 
 # One value a sample: of all of them, in the loader's order, or what gives those of a batch.
 Groups = Tensor | Sequence[Hashable] | Callable[[Any], Any]
@@ -105,10 +105,7 @@ class Grouping:
             try:
                 found = _listed(self._groups(batch))
             except Exception as error:
-                lines = str(error).splitlines() or [""]
-                raise CompareError(
-                    f"groups= failed at batch {number}: {type(error).__name__}: {lines[0]}"
-                ) from error
+                raise CompareError(f"groups= failed at batch {number}: {summary(error)}") from error
             if len(found) != n:
                 raise CompareError(
                     f"groups= gave {len(found)} values for the {n} samples of batch {number}; it "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,6 +30,21 @@ def by_model(loader: Any, models: Sequence[str]) -> dict[str, Any]:
     for one in found.values():
         _check(one)
     return found
+
+
+def length(thing: Any) -> int | None:
+    """How many entries something has; None where it does not say, as iterable data sets."""
+    try:
+        return len(thing)
+    except (TypeError, NotImplementedError, AttributeError):
+        return None
+
+
+def samplers(loader: Any) -> Iterator[Any]:
+    """What a loader draws its samples by, or None, at every place."""
+    for owner in (loader, getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None)):
+        for name in ("batch_sampler", "sampler"):
+            yield getattr(owner, name, None)
 
 
 def _not_the_models(loader: Mapping[Any, Any], models: Sequence[str]) -> str:

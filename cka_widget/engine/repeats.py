@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import IterableDataset, RandomSampler, WeightedRandomSampler
 
 from cka_widget.engine.batches import tensors
+from cka_widget.engine.loaders import length, samplers
 
 _MOST = 50_000
 """Samples that are remembered, of which each takes some hundred bytes."""
@@ -25,7 +25,7 @@ def padded(loader: Any) -> str | None:
                 f"With the {name} samples come more than once, so that error bars are too small: "
                 "shuffle=True without a sampler gives each once."
             )
-        size = _len(getattr(sampler, "dataset", None))
+        size = length(getattr(sampler, "dataset", None))
         total = getattr(sampler, "total_size", None)
         if size is not None and isinstance(total, int) and total > size:
             return (
@@ -41,17 +41,10 @@ def padded(loader: Any) -> str | None:
     return None
 
 
-def samplers(loader: Any) -> Iterator[Any]:
-    """What a loader draws its samples by, or None, at every place."""
-    for owner in (loader, getattr(loader, "batch_sampler", None), getattr(loader, "sampler", None)):
-        for name in ("batch_sampler", "sampler"):
-            yield getattr(owner, name, None)
-
-
 def _draws_again(sampler: Any) -> bool:
     if not isinstance(sampler, (RandomSampler, WeightedRandomSampler)):
         return False
-    size = _len(getattr(sampler, "data_source", None))
+    size = length(getattr(sampler, "data_source", None))
     return sampler.replacement or (size is not None and sampler.num_samples > size)
 
 
@@ -89,7 +82,7 @@ class Repeats:
 
     def warning(self) -> str | None:
         """A sentence where the workers gave the same samples, or None."""
-        size = _len(self._dataset) if self._on else None
+        size = length(self._dataset) if self._on else None
         own, distinct = sum(map(len, self._own)), len(set().union(*self._own))
         same = self._kept >= 8 and own > 0.9 * self._kept and distinct < 0.7 * own
         if not same and (size is None or self._seen <= size):
@@ -100,10 +93,3 @@ class Repeats:
             f"{type(self._dataset).__name__}, so that error bars are too small; divide it by "
             "torch.utils.data.get_worker_info() in its __iter__, or use num_workers=0."
         )
-
-
-def _len(thing: Any) -> int | None:
-    try:
-        return len(thing)
-    except (TypeError, NotImplementedError, AttributeError):
-        return None

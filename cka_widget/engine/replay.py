@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cka_widget.engine import cuda_graph
 from cka_widget.engine.batches import each, map_tensors, tensors
+from cka_widget.engine.errors import first_line
 from cka_widget.engine.layout import alike, layout
 from cka_widget.engine.placement import Placement
 from cka_widget.engine.recordable import searching
@@ -136,8 +137,8 @@ class Replay:
                 play = cuda_graph.recorded(lambda: run(inputs), self._device)
             self._recording = _Recording(play, inputs, self._stack.filling())
         except Exception as error:  # nothing is lost: recording does nothing yet
-            lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
-            self.refuse(f"recording failed, {lines[0]}")
+            cause = error.__cause__ or error
+            self.refuse(f"recording failed, {first_line(cause) or type(cause).__name__}")
         self._stack.begin_again()
         run(batches)
 

@@ -6,7 +6,7 @@ import copy
 import platform
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -17,12 +17,13 @@ import torch
 from cka_widget.engine import accelerator, allocator
 from cka_widget.engine.batches import divisible
 from cka_widget.engine.budget import check
-from cka_widget.engine.call_words import left_out_sentence, missing_sentence, second_is_input
+from cka_widget.engine.call_words import left_out_sentence, second_is_input
 from cka_widget.engine.calls import AsUsual, Call, Forwards, as_call, forward_of
-from cka_widget.engine.capture import Capture, eager, failed_layer
+from cka_widget.engine.capture import Capture, eager
 from cka_widget.engine.copies import Copies
 from cka_widget.engine.diagnostics import Diagnostics
-from cka_widget.engine.errors import CompareError, first_line
+from cka_widget.engine.errors import CompareError
+from cka_widget.engine.failures import failing
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.groups import Grouping, Groups
 from cka_widget.engine.hsic import HsicAccumulator
@@ -67,6 +68,7 @@ class Session:
     ) -> None:
         passes = bound(as_passes(models, particle_axis, vmap))
         self.models = list(passes)
+        self._ensembles = {name for name, runs in passes.items() if len(runs) > 1}
         self.device = pick_device(device)
         self.batches = 0
         self.samples = 0
@@ -411,28 +413,14 @@ class Session:
             if (found := self._samples_of[run.model].check(n, batch, output)) != n:
                 raise _Recounted(found)
 
-    @contextmanager
-    def _failing(self, run: Pass, batch: Any) -> Iterator[None]:
-        """Raises CompareError, which names the model and the layer, for what fails within."""
-        try:
-            yield
-        except CompareError:
-            raise
-        except Exception as error:
-            layer = failed_layer(error, run.root)
-            one = sum(p.model == run.model for p, _ in self._passes) == 1
-            remedy = "" if run.mapped is None else "; leave out vmap=True to run particles singly"
-            if run.model in self._as_usual:
-                remedy += missing_sentence(error, batch, run.root, layer)
-            where = f'model "{run.model}"' + ("" if one else f", particle {run.particle}")
-            where += f', layer "{layer}"' if layer else ""
-            said = first_line(error)
-            what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-            raise CompareError(
-                f"{where} failed at batch {self.batches + 1}: {what}{remedy}",
-                model=run.model,
-                layer=layer,
-            ) from error
+    def _failing(self, run: Pass, batch: Any) -> AbstractContextManager[None]:
+        return failing(
+            run,
+            batch,
+            self.batches + 1,
+            one_of_many=run.model in self._ensembles,
+            as_usual=run.model in self._as_usual,
+        )
 
     def result(self, seconds: float) -> CKAResult:
         """What the finished batches give.

@@ -12,7 +12,7 @@ from torch.utils.data import RandomSampler, Sampler, SubsetRandomSampler, Weight
 from cka_widget.engine.batches import count
 from cka_widget.engine.drawing import Drawing, Stopped
 from cka_widget.engine.errors import CompareError
-from cka_widget.engine.loaders import by_model
+from cka_widget.engine.loaders import by_model, length, samplers
 from cka_widget.engine.repeats import Repeats, padded
 from cka_widget.engine.workers import END, Opened
 
@@ -157,7 +157,7 @@ class Stream:
         ]
 
     def _promised_batches(self) -> int | None:
-        lengths = [n for n in map(_len, self._loaders.values()) if n is not None]
+        lengths = [n for n in map(length, self._loaders.values()) if n is not None]
         if self._max is not None:
             lengths.append(self._max)
         return min(lengths, default=None)
@@ -165,7 +165,10 @@ class Stream:
     def _promised_samples(self) -> int | None:
         found = []
         for one in self._loaders.values():
-            size, per_batch = _len(getattr(one, "dataset", None)), getattr(one, "batch_size", None)
+            size, per_batch = (
+                length(getattr(one, "dataset", None)),
+                getattr(one, "batch_size", None),
+            )
             if isinstance(one, (list, tuple)):
                 sizes = [count(batch) for batch in one[: self._max]]
                 if None not in sizes:
@@ -178,25 +181,16 @@ class Stream:
 
 def _random_sampler(loader: Any) -> Sampler[Any] | None:
     """What shuffles a DataLoader, or None."""
-    batches = getattr(loader, "batch_sampler", None)  # without a length where it never ends
-    sampler = getattr(loader if batches is None else batches, "sampler", None)
     kinds = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
-    return sampler if isinstance(sampler, kinds) else None
+    return next((sampler for sampler in samplers(loader) if isinstance(sampler, kinds)), None)
 
 
-def _draw_alike(samplers: list[Sampler[Any]]) -> bool:
+def _draw_alike(random: list[Sampler[Any]]) -> bool:
     """Each has a generator of its own, all in the same state."""
-    generators = [getattr(sampler, "generator", None) for sampler in samplers]
+    generators = [getattr(sampler, "generator", None) for sampler in random]
     if None in generators or len(set(map(id, generators))) < len(generators):
         return False
     return len({bytes(g.get_state().tolist()) for g in generators if g is not None}) == 1
-
-
-def _len(thing: Any) -> int | None:
-    try:
-        return len(thing)
-    except (TypeError, NotImplementedError):  # iterable data sets have no length
-        return None
 
 
 def _drawn(opened: Mapping[str, Opened], step: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from cka_widget.engine.errors import CompareError, message
+from cka_widget.engine.errors import CompareError, message, summary
 
 END: Final = object()
 """What a loader gives after its last batch."""
@@ -182,7 +182,7 @@ def last_words(error: BaseException) -> str:
         own = [line for line in lines[frames[-1] + 1 :] if line.strip() and not line[0].isspace()]
         if own:
             return own[0]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return summary(error)
 
 
 def _caught(error: BaseException) -> str:
