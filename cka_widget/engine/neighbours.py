@@ -35,8 +35,9 @@ class Neighbours:
         counts: votes for neighbours being more alike, and all votes, (2,); None before any.
     """
 
-    def __init__(self, counts: Tensor | None = None) -> None:
+    def __init__(self, counts: Tensor | None = None, latest: Tensor | None = None) -> None:
         self.counts = counts
+        self._latest = latest
 
     def seen(self, grams: Tensor) -> Neighbours:
         """With the votes of some blocks.
@@ -46,7 +47,9 @@ class Neighbours:
         """
         found = votes(grams)
         new = torch.stack([(found > 0).sum(), (found != 0).sum()])
-        return Neighbours(new if self.counts is None else self.counts + new)
+        if self._latest is not None and self._latest.shape == found.shape:
+            new *= (found != self._latest).any()  # the same batch again says nothing new
+        return Neighbours(new if self.counts is None else self.counts + new, found)
 
     def alike(self) -> bool:
         """Are neighbours more alike than chance explains? Waits for the device."""

@@ -98,6 +98,11 @@ def test_classes_in_a_row_are_told_once() -> None:
     assert _told(x.repeat(2, 1).float(), batch=128)  # without labels
 
 
+def test_a_batch_that_comes_again_has_no_further_votes() -> None:
+    """Six of eight votes are no news, sixty of eighty would be; of 40 such data none is told."""
+    assert not any(_told(torch.randn(32, 16).repeat(10, 1), batch=32) for _ in range(40))
+
+
 def test_blocks_of_three_and_layers_without_numbers_have_no_vote() -> None:
     assert not _told(torch.randn(60, 16).cumsum(0), batch=3, unbiased=False)
     assert not _told(torch.full((640, 16), torch.nan))
