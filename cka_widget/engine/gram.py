@@ -113,6 +113,7 @@ def _centred_blocks_(
 _PLAIN_FEATURES = 40
 # So are Grams whose mean diagonal is up to 2^26.
 _PLAIN_GRAMS = 26
+PLAIN_SIZE = 2.0**_PLAIN_GRAMS
 
 
 def shift_of(x: Tensor) -> Tensor:

@@ -188,12 +188,14 @@ class GramStack:
         """
         state, rbf = self.rows[row], self.kernel.name == "rbf"
         self._looked.add(row)
-        shift = gram.shift_of(x)
-        x = gram.scaled(x, shift if self._queued else int(shift))
         # Nothing rounds what is exact; but tensor cores cut off digits where they sum.
         precision = "high" if self._exact(x) else self.precision
         state.centre_above = CENTRE_FEATURES_ABOVE[precision]
         state.centre_features |= precision == "medium"
+        if not self._queued and self._plain(state, x) and self._ordinary(row, x, slots):
+            return
+        shift = gram.shift_of(x)
+        x = gram.scaled(x, shift if self._queued else int(shift))
         rho = formed = shift.new_tensor(math.nan, dtype=torch.float32)
         if self._plain(state, x):
             self._plain_gram(x, slots)
@@ -216,6 +218,18 @@ class GramStack:
             self.read_looks()
             if not size:
                 self._look_at_zeros(state, x, slots)
+
+    def _ordinary(self, row: int, x: Tensor, slots: Slots) -> bool:
+        """Form a Gram whose own size shows that features need no factor, as nearly all have."""
+        self._plain_gram(x, slots)
+        size = float(gram.magnitude(slots))
+        if not 1 / gram.PLAIN_SIZE < size < gram.PLAIN_SIZE:  # or NaN
+            return False
+        rho = float(gram.cancellation(slots))
+        if rho > self.rows[row].centre_above:
+            return False
+        self._fix(row, 0, 0, rho, rho, size)
+        return True
 
     def _centre_where(self, needed: Tensor, x: Tensor, slots: Slots) -> None:
         plain = [out.clone() for _, out in slots]
@@ -253,23 +267,28 @@ class GramStack:
         looks, self._looks = self._looks, {}
         if not looks:
             return
-        rbf = self.kernel.name == "rbf"
         for row, found in zip(looks, torch.stack(list(looks.values())).tolist(), strict=True):
-            state, (shift, boost, rho, formed, size) = self.rows[row], found
-            state.centre_features |= rho > state.centre_above
-            state.centre_gram |= formed > CENTRE_GRAM_ABOVE
-            state.broken = not math.isfinite(size)
-            state.look = size == 0 and (rbf or not self._queued)
-            if size == 0 and not state.look:
-                self._asleep.add(row)
-            if state.broken or not size:
-                continue
-            self._asleep.discard(row)
-            state.shift, state.boost = int(shift), int(boost)
-            if rbf:
-                state.sigma = state.sigma or math.ldexp(size, -state.shift)
-            if state.energy is None:
-                state.energy = 0.0 if rbf else math.log2(size) - 2 * state.shift
+            self._fix(row, *found)
+
+    def _fix(
+        self, row: int, shift: float, boost: float, rho: float, formed: float, size: float
+    ) -> None:
+        """Take what a look has found: exponents, rho before and after centring, and the size."""
+        state, rbf = self.rows[row], self.kernel.name == "rbf"
+        state.centre_features |= rho > state.centre_above
+        state.centre_gram |= formed > CENTRE_GRAM_ABOVE
+        state.broken = not math.isfinite(size)
+        state.look = size == 0 and (rbf or not self._queued)
+        if size == 0 and not state.look:
+            self._asleep.add(row)
+        if state.broken or not size:
+            return
+        self._asleep.discard(row)
+        state.shift, state.boost = int(shift), int(boost)
+        if rbf:
+            state.sigma = state.sigma or math.ldexp(size, -state.shift)
+        if state.energy is None:
+            state.energy = 0.0 if rbf else math.log2(size) - 2 * state.shift
 
     def why(self, row: int, own: float) -> str | None:
         """Why a row has no score, where its self-HSIC, summed over all batches, does not say it."""

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from cka_widget.engine import accelerator, stack
 from cka_widget.engine.compare import iter_compare
+from cka_widget.engine.probe import Probe
 
 # Reading numbers, and tensors made of Python's numbers, whose copy to the device blocks.
 WAITING = {
@@ -100,9 +101,15 @@ def test_one_wait_a_batch_of_large_blocks() -> None:
 
 @pytest.mark.usefixtures("_queued")
 @pytest.mark.parametrize("case", CASES)
-def test_the_first_batch_is_read_in_one_transfer(case: str) -> None:
-    """What it shows of all rows; then, as in every batch, what its products show."""
+def test_the_first_batch_is_read_in_one_transfer(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it shows of all rows; then, as in every batch, what its products show.
+
+    The short passes on few samples, once a run, read on their own.
+    """
     models, options = CASES[case]
+    monkeypatch.setattr(Probe, "check", lambda *_: None)
     with Waits() as found:
         next(iter_compare(models, zoo.vectors(32, batch=32), **options))
     assert found.found.count("tolist") <= 2
