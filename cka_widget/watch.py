@@ -33,9 +33,9 @@ class Watch:
         self.root, self.names = root, names
         self.calls: dict[str, int] = {}
         self.shapes: dict[Call, tuple[int, ...]] = {}  # on this pass
-        self.axes: dict[Call, int] = {}  # of the samples, as it seems
+        self.axes: dict[Call, int] = {}  # that has the samples, as far as the module tells
         self.reasons: dict[Call, str] = {}  # why there are no numbers
-        self.firsts: list[Call] = []  # whose output none before it was
+        self.firsts: list[Call] = []  # whose output no module had returned before
         self.aliases: dict[Call, str] = {}
         self.running: list[str] = []
         self._live: dict[int, list[_Output]] = {}

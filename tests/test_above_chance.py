@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
+from shipped import script
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "above_chance.py"
 UNEVEN = ["log-normal, 1-D", "fires on 5% of samples, 16-D", "fires on 5% of samples, 1-D"]
 
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("above_chance_simulation", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/above_chance.py")
 
 
 @pytest.mark.parametrize("population", ["normal, 16-D", *UNEVEN])

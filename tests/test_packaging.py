@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from shipped import script
 
 import cka_widget
 
@@ -23,12 +23,7 @@ VERSION = cka_widget.__version__
 @pytest.fixture(scope="module")
 def hook() -> ModuleType:
     """hatch_build.py as a module."""
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("hatch_build.py")
 
 
 def python(*args: str, cwd: Path = ROOT, path: Path | None = None) -> str:

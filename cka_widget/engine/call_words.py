@@ -12,7 +12,7 @@ from cka_widget.engine.batches import LABEL_KEYS
 from cka_widget.engine.calls import Call, LeftOut, as_call, takes
 from cka_widget.engine.errors import message
 
-# What models say that were not given all that they need.
+# What is said in the errors of models that were not given all that they need.
 _MISSING = re.compile(r"missing \d+ required|unexpected keyword|positional arguments? but")
 _UNSPECIFIED = re.compile(r"decoder_input|(have to|must) specify")
 
@@ -44,7 +44,7 @@ def missing_sentence(error: Exception, batch: Any, model: nn.Module, layer: str 
     """The end of a sentence on a failed call, where the way a batch becomes a call may be why."""
     try:
         call = as_call(batch, model)
-    except TypeError:  # it says itself what helps
+    except TypeError:  # the error itself says what helps
         return ""
     text, known = message(error), takes(model)
     outermost = not layer or known.any_position or known.any_keyword  # wrappers hand all on

@@ -21,7 +21,7 @@ HARDLY_VARIES = "its output varies by less than the rounding of its numbers"
 VARIES_BY_BATCH = "the same output for all samples of a batch"
 OUTGREW = (
     "its output holds NaN or infinite values, or grew to more than 1e8 times its size in the first "
-    'batch, which precision="medium" does not follow on this device'
+    'batch, more than precision="medium" follows on this device: take precision="high"'
 )
 
 

@@ -174,7 +174,7 @@ def _run(
         raise CompareError(
             f"batch {session.batches + 1} failed: {summary(error)}", result=result
         ) from error
-    finally:  # once more, for what an exception that another thread sent has torn
+    finally:  # once more: an exception that another thread sent may have cut cleaning up short
         session.leave()
         stream.close()
     yield snapshot(done=True)

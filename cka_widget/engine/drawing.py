@@ -63,7 +63,7 @@ class Drawing(Generic[T]):
             try:
                 kind, answer = self._answers.get(timeout=LOOK)
             except queue.Empty:
-                self._grace = 0.0  # in vain, where the watch raises
+                self._grace = 0.0  # where the watch raises, it is in vain to wait for the call
                 watch()
                 self._grace = GRACE
                 continue

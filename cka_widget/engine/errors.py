@@ -38,7 +38,7 @@ class NoRowsError(ValueError):
 
 
 class LeftOutError(NoRowsError):
-    """The output does hold samples, so that a reader may miss it."""
+    """The output holds samples all the same, so that its layer may be missed in the result."""
 
 
 class CKAWarning(UserWarning):

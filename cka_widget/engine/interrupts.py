@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-# So many presses of Ctrl-C come through wherever they find the run: cleaning up may hang too.
+# From the fourth press on Ctrl-C comes through wherever the run is: cleaning up may hang too.
 _PATIENCE = 4
 
 
@@ -39,7 +39,7 @@ class Shield:
         traceback: TracebackType | None,
     ) -> None:
         self._give_back()
-        if not isinstance(error, KeyboardInterrupt):  # one is enough
+        if not isinstance(error, KeyboardInterrupt):  # the user need not see two
             self._raise_what_waits()
 
     @contextmanager

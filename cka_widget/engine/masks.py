@@ -10,7 +10,7 @@ from torch import Tensor
 from cka_widget.engine.batches import map_tensors
 from cka_widget.engine.calls import Call
 
-# What has tokens of its own beside those of the other inputs.
+# Inputs of these names belong to a decoder, which has tokens of its own.
 _DECODER = ("decoder_", "tgt", "target", "label")
 _MASKS = ("attention_mask", "decoder_attention_mask")
 

@@ -22,7 +22,7 @@ from torch import Tensor
 # Probability that samples in random order are said to depend on each other: a bound, by
 # Hoeffding (1963); some 0.1% of runs are.
 _FALSE_ALARMS = 0.01
-# Of the votes; with fewer, what depends on each other biases no score by much.
+# Smallest share of the votes that is told: below it dependence biases no score by much.
 _LEAST_SHARE = 0.55
 # Rows that are looked at, if that many: their numbers lie far apart in memory.
 _ROWS = 16
@@ -40,7 +40,7 @@ class Neighbours:
         self._latest = latest
 
     def seen(self, grams: Tensor) -> Neighbours:
-        """With the votes of some blocks.
+        """These counts and the votes of some blocks.
 
         Args:
             grams: K (R, blocks, m, m), m >= 4, centred or not; rows that are NaN have no vote.

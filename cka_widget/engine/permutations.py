@@ -112,7 +112,7 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
             scale = torch.where(q > 0, 1 / q, 0.0).to(k.device, k.dtype)[..., None, None]
             a, order = (_centre_(k, u), None) if whole else _some_rows(k, u, e)
             *local, bent, cycles = _sums(a, order, scale)
-            known = q[:, :1] > 0  # else as of one dimension, of which cycles have most
+            known = q[:, :1] > 0  # else 1, as for features of one dimension: no others have more
             cycles = torch.where(known, cycles, 1.0).expand_as(q)
             apart = (q > 0).double() - 4 * local[1] - 2 * local[0]
             found.append(torch.stack([*local, bent.expand_as(q), cycles, apart], -1))

@@ -28,13 +28,13 @@ Look = Callable[[Any], Tensor]
 
 FEW, MORE = 2, 3
 
-# Of what is kept of an output: entries along its first axis, and of each in all others together.
+# At most so many entries of an output are kept along its first axis, and numbers of each entry.
 _ENTRIES, _NUMBERS = 4096, 1024
-# Of the axes after the first, what is kept until the first batch.
+# Until the first batch comes, only so many entries are kept along all axes but the samples'.
 _CORNER = 8
 # Distance of the same samples in two passes, over their spread, that rounding can add up to.
 _NEAR = 0.02
-# Passes that are given to a model that draws random numbers, to differ from its first.
+# A model that draws random numbers runs up to so many times more: its outputs may differ.
 _TRIES = 8
 _WHOSE = LeftOutError(
     "it has several rows a sample, and passes on few samples do not show which of them belong to "
@@ -128,7 +128,7 @@ def probe(
         looped = {name for name, k in times[0].items() if k * MORE == times[1][name] * FEW}
         shown |= {call: _IN_A_LOOP for call in few if call[0] in looped}
         parted = None
-        # Who draws random numbers may still do the same twice.
+        # A model that draws random numbers may happen to do the same twice.
         for _ in range(_TRIES if drawn else not agree):
             parted = parted or next(_parted(few, passes(head(batch, FEW, n), like=few)), None)
     except Exception:  # whatever a model's code raises: it will be run on its batches all the same
@@ -189,7 +189,7 @@ def resized_calls(
 
 
 class _Output:
-    """Of one call: the shape, and numbers that lie evenly over it."""
+    """The shape of one call's output, and numbers that lie evenly over it."""
 
     def __init__(self, x: Tensor, like: _Output | None) -> None:
         self.shape = tuple(x.shape)
@@ -203,13 +203,13 @@ class _Output:
         self.values = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
 
     def corner(self, axis: int) -> _Output:
-        """Itself, but of all axes besides this one only the beginning is kept."""
+        """Keep only the beginning of every axis besides this one; returns itself."""
         kept = (slice(None if i == axis else _CORNER) for i in range(self.values.dim()))
         self.values = self.values[tuple(kept)].clone()
         return self
 
     def same_of(self, x: Tensor, axis: int) -> Tensor:
-        """What `corner` has kept, of an output of any number of samples."""
+        """The numbers of another output, of any number of samples, that `corner` keeps of this."""
         if x.dim() != self.values.dim():
             return x[:0]
         sizes = enumerate(zip(self.values.shape, self.steps, strict=True))
@@ -226,7 +226,7 @@ class _Output:
         return len(set(places)) == FEW and places != [0, 1] and apart <= self.tolerance
 
     def equals(self, other: _Output) -> bool:
-        """Of another pass on the same samples: the same?"""
+        """Did another pass on the same samples give the same?"""
         same = self.values.shape == other.values.shape
         return same and self.distance(self.values, other.values) <= self.tolerance
 
@@ -313,7 +313,7 @@ def _compare(few: _Output, more: _Output, drawn: bool) -> tuple[Shown, bool]:
         if order is None:
             unsure = unsure or (_WHOSE if a > FEW else _ANOTHER_ORDER)
         found += [order] if order else []
-    # Several axes follow in tables of samples by samples, and where steps grow with them.
+    # In tables of samples by samples, for instance, several axes follow the number of samples.
     found.sort(key=lambda candidate: candidate[0] > few.tolerance)
     if found:
         return Shown(tuple(axis for _, axis in found)), found[0][0] <= few.tolerance

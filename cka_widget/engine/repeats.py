@@ -11,9 +11,9 @@ from cka_widget.engine.batches import tensors
 from cka_widget.engine.loaders import length, samplers
 
 _MOST = 50_000
-"""Samples that are remembered, of which each takes some hundred bytes."""
+"""So many samples are remembered; each takes some hundred bytes."""
 _VALUES = 64
-"""Of a sample, spread over it, by which it is known again."""
+"""A sample is recognised by so many of its numbers, spread over it."""
 
 
 def padded(loader: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""What short passes leave in a model, taken back: states of a few samples fit no batch."""
+"""Takes back what short passes leave in a model: states of a few samples fit no batch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
-# Larger buffers, such as masks, are not written into.
+# Larger buffers are not copied: models only read what is so large, such as masks.
 _SMALL = 1 << 16
 
 
 class Before:
-    """A model as it is now."""
+    """Notes a model's attributes, hooks and small buffers, to bring them back."""
 
     def __init__(self, root: nn.Module) -> None:
         self._modules = list(root.modules())
@@ -47,7 +47,7 @@ def _hooks(modules: list[nn.Module]) -> list[set[int]]:
 
 
 class _Found:
-    """A module as it was."""
+    """The attributes and small buffers of one module, as they were."""
 
     def __init__(self, module: nn.Module) -> None:
         self._held: dict[str, Any] = vars(module)

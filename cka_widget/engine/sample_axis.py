@@ -120,7 +120,7 @@ class SampleRows:
 
 
 def _likely(x: Tensor, n: int, module: nn.Module | None) -> SampleAxis:
-    """By the shape alone."""
+    """The axis that the shape alone suggests."""
     sequence = x.dim() == 3
     time_first = sequence and getattr(module, "batch_first", None) is False
     for axis in (1, 0) if time_first else (0, 1) if sequence else (0,):

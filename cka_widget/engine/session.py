@@ -118,7 +118,7 @@ class Session:
         self._copies = Copies()
         self._weights: WeightWatch | None = None
         self.notes: list[str] = []  # what the result is to say of the run
-        self.later_notes: Callable[[], list[str]] = list  # and what is known when it is made
+        self.later_notes: Callable[[], list[str]] = list  # more, for the result
         self._cuda_graph = cuda_graph
         self.shield = Shield()  # Ctrl-C finds nothing half done between enter and exit
         self._prepare()

@@ -385,7 +385,7 @@ class GramStack:
         at, known = 0, set[int]()
         for s in self.segments:
             grams, clusters = self._grams_of(s, 0, s.blocks), self.clusters[at : at + s.blocks]
-            if clusters:  # whose blocks would vote alike: the first speaks for all
+            if clusters:  # the blocks of a cluster would vote alike, so that only its first does
                 new = {c: i for i, c in reversed([*enumerate(clusters)]) if c not in known}
                 known |= new.keys()
                 grams = grams[:, sorted(new.values())]

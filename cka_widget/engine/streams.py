@@ -141,7 +141,7 @@ class Stream:
         return [*filter(None, map(padded, self._loaders.values())), *self._unpaired()]
 
     def repeats(self) -> list[str]:
-        """What would, by the batches so far."""
+        """What would mislead the reader, by the batches drawn so far."""
         return [said for one in self._repeats.values() if (said := one.warning())]
 
     def _unpaired(self) -> list[str]:

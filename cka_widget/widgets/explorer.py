@@ -426,7 +426,7 @@ class CKAExplorer(Traits):
 
 
 def _of(models: Mapping[str, Any], value: Any) -> Any:
-    """Of a mapping by model name what concerns these models; everything else as it is."""
+    """The part of a mapping by model name that is for these models; other values as they are."""
     if not isinstance(value, Mapping):
         return value
     return {name: value[name] for name in models if name in value}

@@ -42,19 +42,6 @@ def pair_mask(shape: tuple[int, int], same: bool) -> np.ndarray:
     return np.triu(np.ones(shape, bool), 1) if same else np.ones(shape, bool)
 
 
-def odd_ones_out(
-    scores: np.ndarray, *, same: bool = False, stderr: np.ndarray | None = None
-) -> list[OddOne]:
-    """Particles that agree with all others clearly less than these do: the `odd` of `judge`.
-
-    Args:
-        scores: (rows, cols) particle x particle CKA; NaN where undefined.
-        same: both axes are the same particles (the diagonal is no pair).
-        stderr: standard errors, same shape.
-    """
-    return judge(scores, same=same, stderr=stderr).odd
-
-
 def judge(
     scores: np.ndarray,
     *,
@@ -107,7 +94,7 @@ def judge(
 
 
 def _fall(one: OddOne) -> float:
-    return round(one.score - one.others, 9)  # what ties stays in its order
+    return round(one.score - one.others, 9)  # ties keep their order
 
 
 def _lowest(
@@ -118,7 +105,7 @@ def _lowest(
     n, apart, clear = int(np.isfinite(plain).sum()), 0, 0
     most = max(1, n // 4)
     if n < 3 or np.diff(np.sort(plain))[:most].max() <= MIN_GAP:
-        return np.arange(0), True  # as nearly always, and cheap
+        return np.arange(0), True  # nearly every cell ends here, at little cost
     logs = np.log(np.maximum(table, FLOOR))
     effects = _effects(logs, same)
     order = np.argsort(effects, kind="stable")[:n]
@@ -161,7 +148,7 @@ def _effects(table: np.ndarray, same: bool, low: Sequence[int] | np.ndarray = ()
         fitted[:, list(low)] = False
     scores, ones = np.where(fitted, table, 0.0), fitted.astype(float)
     normal = np.block([[np.diag(ones.sum(1)), ones], [ones.T, np.diag(ones.sum(0))]])
-    normal += 1e-9 * np.eye(len(normal))  # chooses the shortest; a may give to c
+    normal += 1e-9 * np.eye(len(normal))  # of all solutions, the shortest
     both = np.linalg.solve(normal, np.concatenate([scores.sum(1), scores.sum(0)]))
     effects, partners = both[: len(table)], both[len(table) :]
     for i in low:

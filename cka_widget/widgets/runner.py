@@ -244,7 +244,7 @@ class Runner:
                 self._publish_all(job, iterate, buffer, shield or Shield())
             finally:
                 buffer.end()
-        finally:  # once more, for what an exception that another thread sent has torn
+        finally:  # once more: an exception that another thread sent may have cut cleaning up short
             try:
                 if job.stream is not None:
                     job.stream.close()

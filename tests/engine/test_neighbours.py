@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,23 +9,17 @@ import pytest
 import torch
 from checks import run
 from oracles import linear_gram
+from shipped import script
 from torch import Tensor, nn
 
 from cka_widget.engine.neighbours import votes
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "dependence.py"
 SAID = "Neighbouring samples"
 
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("dependence_simulation", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/dependence.py")
 
 
 def _net() -> nn.Sequential:

@@ -1,30 +1,23 @@
 """Which particles are called odd. tests/particle_cases.json has single matrices, here are rates."""
 
-import importlib.util
-import sys
 from math import prod
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from shipped import script
 
-from cka_widget.widgets.particle_stats import judge, odd_ones_out, pair_mask
+from cka_widget.widgets.particle_stats import judge, pair_mask
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "odd_particle.py"
 DRAWS = 300
 
 
 @pytest.fixture(scope="module")
 def simulation():
     """The shipped simulation, of which a short form runs here."""
-    spec = importlib.util.spec_from_file_location("odd_particle_simulation", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return script("benchmarks/odd_particle.py")
 
 
 def line(simulation, start):
@@ -80,7 +73,7 @@ def test_the_level_is_that_of_an_exponential_tail(size, monkeypatch):
     g, draws = np.random.default_rng(size), 3000
     alarms = 0
     for effects in -5 * g.exponential(size=(draws, size)):
-        alarms += bool(odd_ones_out(np.exp(effects[:, None] + effects), same=True))
+        alarms += bool(judge(np.exp(effects[:, None] + effects), same=True).odd)
     wide = 4 * (0.05 * 0.95 / draws) ** 0.5
     # With many, the lowest now and then comes near to the others for its partner's quality.
     assert 0.03 - wide < alarms / draws < 0.05 + wide
@@ -92,13 +85,13 @@ def test_neither_order_nor_quality_of_partners_matters(seed, count, odd):
     g = np.random.default_rng(seed)
     scores = 0.6 + g.normal(0, 0.01, (count, count + 1))
     scores[1] -= 0.45 * odd
-    found = [(one.axis, one.particle) for one in odd_ones_out(scores)]
+    found = [(one.axis, one.particle) for one in judge(scores).odd]
     assert odd or not found
     assert all(name == ("row", 1) for name in found)
     rows, cols = g.permutation(count), g.permutation(count + 1)
-    moved = odd_ones_out(scores[np.ix_(rows, cols)] * g.uniform(0.9, 1.1, count + 1)[cols])
+    moved = judge(scores[np.ix_(rows, cols)] * g.uniform(0.9, 1.1, count + 1)[cols]).odd
     assert [rows[one.particle] for one in moved if one.axis == "row"] == [i for _, i in found]
-    assert [("row", one.particle) for one in odd_ones_out(scores.T)] == found
+    assert [("row", one.particle) for one in judge(scores.T).odd] == found
 
 
 def test_an_undefined_pair_does_not_make_its_particle_look_odd():
@@ -117,7 +110,7 @@ def test_an_undefined_pair_does_not_hide_the_odd_one(hole):
     scores = (scores + scores.T) / 2
     scores[1] = scores[:, 1] = 0.2
     scores[hole] = scores[hole[::-1]] = np.nan
-    assert [one.particle for one in odd_ones_out(scores, same=True)] == [1]
+    assert [one.particle for one in judge(scores, same=True).odd] == [1]
 
 
 def test_the_gap_has_to_outgrow_the_others_as_the_formula_says():
