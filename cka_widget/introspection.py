@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -24,6 +22,7 @@ from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.modes import as_found, evaluate
 from cka_widget.engine.probe import MORE, probe
+from cka_widget.engine.random_state import RandomState
 from cka_widget.engine.rewind import Before
 from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.layer_tree import LayerNode, LayerTree
@@ -144,11 +143,8 @@ class _Look:
 @contextlib.contextmanager
 def _as_found(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, and compiled code runs eagerly; flags and random state come back."""
-    devices = {p.device.index for p in model.parameters() if p.device.type == "cuda"}
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=sorted(d or 0 for d in devices)))
-        stack.callback(random.setstate, random.getstate())
-        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 (models use it)
+        stack.callback(RandomState().restore)
         stack.enter_context(eager())
         stack.callback(as_found, stack)
         evaluate([model], stack)

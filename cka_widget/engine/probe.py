@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +18,7 @@ from cka_widget.engine.errors import LeftOutError, NoRowsError
 from cka_widget.engine.features import values_of
 from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.layers import named_layers
+from cka_widget.engine.random_state import RandomState
 from cka_widget.engine.rewind import Before
 from cka_widget.engine.sample_axis import SampleAxis, Shown
 
@@ -113,13 +112,13 @@ def probe(
     Returns:
         Probe; None where the model cannot run on so few samples, or nothing follows their number.
     """
-    passes, chance = _Passes(root, run, look), _chance()
+    passes, chance = _Passes(root, run, look), RandomState()
     try:
         few = passes(head(batch, FEW, n))
         if passes.first:  # what it has registered came after our hooks, and may change outputs
             few = passes(head(batch, FEW, n))
         more = passes(head(batch, MORE, n), like=few)
-        drawn = not all(map(np.array_equal, chance, _chance()))
+        drawn = chance != RandomState()
         shown, agree = {}, few.keys() == more.keys()
         for call in few.keys() & more.keys():
             shown[call], same = _compare(few[call], more[call], drawn)
@@ -133,6 +132,8 @@ def probe(
             parted = parted or next(_parted(few, passes(head(batch, FEW, n), like=few)), None)
     except Exception:  # whatever a model's code raises: it will be run on its batches all the same
         return None
+    finally:
+        chance.restore()
     if not any(found.axes for found in shown.values()):
         return None
     shapes = {call: few[call].shape for call in shown}
@@ -142,14 +143,6 @@ def probe(
         if not drawn and found.axes
     }
     return Probe(shown, shapes, parted, corners)
-
-
-def _chance() -> list[Any]:
-    """The states of the random numbers that models draw."""
-    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002, models draw from it
-    initialized: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    cuda = torch.cuda.get_rng_state_all() if initialized else []
-    return [torch.get_rng_state(), *cuda, random.getstate()[1], keys, position]
 
 
 def _parted(one: Mapping[Call, _Output], other: Mapping[Call, _Output]) -> Iterator[str]:

@@ -30,7 +30,7 @@ from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
-from cka_widget.engine.masks import masks_of
+from cka_widget.engine.masks import masks_of, unread_sentence
 from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.particles import Pass, as_passes, bound
 from cka_widget.engine.pieces import Pieces, free_memory, lacked_memory
@@ -369,9 +369,10 @@ class Session:
             call = as_call(batches[name], roots[name])
             if second_is_input(call):
                 self._unlabelled.add(name)
-            sentence = left_out_sentence(name, call)
-            if sentence is not None and sentence not in self.notes:
-                self.notes.append(sentence)
+            sentences = [left_out_sentence(name, call)]
+            if self._reduce in ("mean", "last"):
+                sentences.append(unread_sentence(name, call, roots[name], self._reduce))
+            self.notes += [s for s in sentences if s is not None and s not in self.notes]
 
     def _look(self, run: Pass, batch: Any) -> Any:
         """The model's output, and nothing captured."""

@@ -55,7 +55,8 @@ def test_nothing_is_said_where_padding_does_not_matter() -> None:
 def test_a_mask_of_another_kind_is_no_error() -> None:
     batches = zoo.masked_batches(48)
     for batch in batches:
-        batch["attention_mask"] = batch["attention_mask"][:, None, None]
+        mask = batch["attention_mask"].bool()
+        batch["attention_mask"] = mask[:, None] & mask[:, :, None]
     model = zoo.seeded(Halving).eval()
     model.whole = nn.Linear(8, 8)
     notes = [n for n in run({"a": model}, batches, reduce="mean").warnings if UNMASKED in n]
@@ -77,6 +78,83 @@ def test_tokens_are_tokens_where_channels_come_first(reduce: str) -> None:
 
     result = run({"a": Both().eval()}, batches, reduce=reduce)
     assert result.matrix("a", "a").loc["first", "last"] == pytest.approx(1.0, abs=1e-6)
+
+
+# how a mask marks them ----------------------------------------------------------------------------
+class Named(nn.Module):
+    """Two layers over tokens; takes a mask under any name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, **given: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(x))).sum()
+
+
+class Placed(Named):
+    def forward(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        return super().forward(x)
+
+
+def added(kept: Tensor) -> Tensor:
+    return torch.zeros(kept.shape).masked_fill(~kept, float("-inf"))
+
+
+def marked(key: str, how: Any, whole: bool = False) -> tuple[list[dict[str, Tensor]], Any]:
+    """Batches with the mask as `how` makes it of what counts, and what counts."""
+    batches = zoo.masked_batches(48)
+    masks = [batch.pop("attention_mask").bool() | whole for batch in batches]
+    return [{"x": b["x"], key: how(mask)} for b, mask in zip(batches, masks, strict=True)], masks
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("key", "how"),
+    [
+        ("attention_mask", lambda kept: kept),
+        ("attention_mask", Tensor.float),
+        ("attention_mask", added),
+        ("attention_mask", lambda kept: added(kept).clamp(min=-1e4)[:, None, None]),
+        ("attention_mask", lambda kept: kept[:, None].long()),
+        ("key_padding_mask", torch.logical_not),
+        ("src_key_padding_mask", torch.logical_not),
+        ("src_key_padding_mask", added),
+    ],
+)
+def test_however_a_mask_says_which_tokens_count(key: str, how: Any, whole: bool) -> None:
+    model = zoo.seeded(Named)
+    batches, masks = marked(key, how, whole)
+    for reduce in ("mean", "last"):
+        result = run({"a": model}, batches, reduce=reduce, layers=["first", "last"])
+        assert not result.warnings
+        reference = Reference()
+        reference.particles["a"] = 1
+        for batch, mask in zip(batches, masks, strict=True):
+            first = model.first(batch["x"])
+            for name, x in {"first": first, "last": model.last(torch.tanh(first))}.items():
+                rows = kept(x, mask, reduce)
+                reference.features.setdefault(("a", 0, name), []).append(rows)
+        assert largest_error(result, reference) <= TOLERANCE
+
+
+@pytest.mark.parametrize("key", ["mask", "padding_mask", "input_mask", "lengths", "x_lens"])
+def test_what_marks_padding_in_an_unknown_way_is_told(key: str) -> None:
+    how = (lambda mask: mask.sum(1)) if key[-1] == "s" else torch.logical_not
+    batches, _ = marked(key, how)
+    model = zoo.seeded(Named)
+    (said,) = run({"a": model}, batches, reduce="mean", layers=["first", "last"]).warnings
+    assert said.startswith(f'Model "a": reduce="mean" does not read "{key}" of the batch')
+    assert '"attention_mask", (n, tokens), true where a token counts' in said
+    assert not run({"a": model}, batches, reduce="cls", layers=["first", "last"]).warnings
+
+
+def test_a_mask_that_is_given_by_its_place_is_told() -> None:
+    batches, _ = marked("attention_mask", Tensor.long)
+    placed = [tuple(batch.values()) for batch in batches]
+    layers = ["first", "last"]
+    (said,) = run({"a": zoo.seeded(Placed)}, placed, reduce="mean", layers=layers).warnings
+    assert 'does not read "attention_mask" of the batch' in said
 
 
 # whose tokens a mask marks ------------------------------------------------------------------------

@@ -388,6 +388,19 @@ def test_a_random_model_is_told_with_its_layer(draw: str) -> None:
     assert 'differ from layer "b" on' in said
 
 
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_run_draws_what_its_batches_draw(draw: str) -> None:
+    """Short passes draw nothing, so that a seed gives a model the same numbers as without a run."""
+    model, batches = zoo.seeded(Random, DRAWS[draw]).eval(), zoo.vectors(64, batch=32)
+    found = []
+    for go in (lambda: [model(batch) for batch in batches], lambda: run({"a": model}, batches)):
+        torch.manual_seed(0)
+        random.seed(0)
+        go()
+        found.append((torch.rand(4).tolist(), random.random()))
+    assert found[0] == found[1]
+
+
 def test_what_is_not_random_is_not_told() -> None:
     """Dropout as it should be, and statistics of the batch, which mix its samples."""
     proper = zoo.seeded(Random, nn.Dropout(0.5))
