@@ -20,7 +20,7 @@ VALUE_NAMES = {"mean": "CKA", "spread": "spread", "stderr": "standard error"}
 LACKS = {
     "mean": "",
     "spread": "one pair only: no spread",
-    "stderr": "no error bar yet: fewer than 5 batches",
+    "stderr": "no error bar yet: fewer than 5 blocks of independent samples",
 }
 """Why a cell of two computed layers has no value of a metric."""
 

@@ -126,11 +126,11 @@ test("an undefined cell says why", () => {
 test("a cell without an error bar or a spread is not said to be uncomputed", () => {
   const r = report();
   assert.equal(lackOf(r, "mean", 0, 1), "never computed together");
-  assert.equal(lackOf(r, "stderr", 0, 1), "no error bar: fewer than 5 batches");
+  assert.equal(lackOf(r, "stderr", 0, 1), "no error bar: fewer than 5 blocks of independent samples");
   assert.equal(lackOf(r, "spread", 0, 1), "one pair only: no spread");
   const parted = report({ matrices: { mean: half(5, (i, j) => (i === 1 && j === 4 ? NaN : 0.5)) } });
-  assert.equal(lackOf(parted, "stderr", 0, 1), "no error bar: fewer than 5 batches, or never computed together");
-  assert.equal(lackOf(parted, "stderr", 0, 0), "no error bar: fewer than 5 batches");
+  assert.equal(lackOf(parted, "stderr", 0, 1), "no error bar: fewer than 5 blocks of independent samples, or never computed together");
+  assert.equal(lackOf(parted, "stderr", 0, 0), "no error bar: fewer than 5 blocks of independent samples");
 });
 
 test("more particles than the page can place are counted on both sides", () => {

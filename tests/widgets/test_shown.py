@@ -10,7 +10,7 @@ def test_a_metric_without_numbers_says_why():
     heatmap = explorer.heatmap
     assert heatmap.reason == ""
     explorer.metric = "stderr"
-    assert heatmap.reason == "no error bar yet: fewer than 5 batches"
+    assert heatmap.reason == "no error bar yet: fewer than 5 blocks of independent samples"
     explorer.metric, explorer.pair = "spread", ("A", "A")
     assert heatmap.reason == "one pair only: no spread"
     explorer.metric = "mean"

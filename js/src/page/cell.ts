@@ -16,7 +16,7 @@ function met(report: Report, row: number, col: number): boolean {
 /** Why a cell between two defined layers has no number of a measure. */
 export function lackOf(report: Report, metric: Metric, row: number, col: number): string {
   if (metric === "mean") return APART;
-  const lacks = metric === "spread" ? "one pair only: no spread" : "no error bar: fewer than 5 batches";
+  const lacks = metric === "spread" ? "one pair only: no spread" : "no error bar: fewer than 5 blocks of independent samples";
   // Where some layers never met, no single reason holds for every cell.
   return met(report, row, col) ? lacks : `${lacks}, or ${APART}`;
 }
