@@ -30,7 +30,7 @@ class Hooks:
         nn.Module.register_forward_pre_hook(module, hook)
 
     def remove(self) -> None:
-        """Take all back; may be called again where it did not come to its end."""
+        """Take all back; called again it ends what an exception has torn."""
         for module, hook in self._added:
             for registered in (module._forward_hooks, module._forward_pre_hooks):
                 for key in [key for key, one in registered.items() if one is hook]:

@@ -43,7 +43,10 @@ def _plain_attention() -> Iterator[None]:
         _fused.take(_SWITCH, user, _switch, _switch_off)
         yield
     finally:
-        _fused.leave(user)
+        try:
+            _fused.leave(user)
+        finally:  # once more, where an exception that another thread sent has torn it
+            _fused.leave(user)
 
 
 def _switch(_: nn.Module) -> Restore:

@@ -278,11 +278,21 @@ class _Passes:
             with torch.no_grad():
                 self._run(map_tensors(batch, Tensor.clone))
         finally:
-            hooks.remove()
-            self.first = not self._before.restore()
+            try:
+                hooks.remove()
+            finally:  # once more, where an exception that another thread sent has torn it
+                hooks.remove()
+                self._rewind()
+        return found
+
+    def _rewind(self) -> None:
+        restored = False
+        try:
+            restored = self._before.restore()
+        finally:  # once more, for the same reason
+            self.first = not (restored or self._before.restore())
             if self.first:
                 self._before = Before(self._root)
-        return found
 
 
 def _compare(few: _Output, more: _Output, drawn: bool) -> tuple[Shown, bool]:
