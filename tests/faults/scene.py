@@ -137,17 +137,17 @@ class Scene:
         for name in ("forward", "reduce", "samples"):
             if not plain and rng.random() < 0.35:
                 self.options[name] = getattr(self, f"_{name}")
-        self._kind = "workers" if rng.random() < workers else rng.choice(["list", "torch"])
+        self.kind = "workers" if rng.random() < workers else rng.choice(["list", "torch"])
         self._partials: dict[int, CKAResult] = {}
         self.expected = self.partial(BATCHES)
         self._before = self._state()
 
     def loader(self) -> Any:
         """A new one, as it was."""
-        if self._kind == "list":
+        if self.kind == "list":
             return Loader(self.fuse)
         made = partial(collate, self.fuse)  # a worker passes a copy of the fuse
-        workers = 2 if self._kind == "workers" else 0
+        workers = 2 if self.kind == "workers" else 0
         return DataLoader(
             TensorDataset(torch.cat(data())), SIZE, collate_fn=made, num_workers=workers
         )
