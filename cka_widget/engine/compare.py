@@ -99,6 +99,8 @@ def iter_compare(
             "max_batches": max_batches,
             "stop_at_stderr": stop_at_stderr,
             "particle_axis": particle_axis,
+            "vmap": vmap,
+            "cuda_graph": cuda_graph,
         },
     )
     session = Session(

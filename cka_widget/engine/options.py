@@ -8,6 +8,8 @@ from functools import wraps
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from cka_widget.engine import accelerator
 from cka_widget.engine.errors import did_you_mean
 from cka_widget.engine.features import REDUCTIONS
@@ -20,6 +22,7 @@ T = TypeVar("T")
 # Options that may differ between models, as a mapping by name.
 _BY_MODEL = ("layers", "forward", "samples", "particle_axis")
 _COUNTS = ("hsic_batch_size", "max_batches")
+_SWITCHES = ("unbiased", "vmap", "cuda_graph")
 
 
 def names_checked(function: Callable[P, T]) -> Callable[P, T]:
@@ -62,6 +65,10 @@ def check(models: Any, options: Mapping[str, Any]) -> Kernel:
         _check_functions(option, options.get(option))
     for option in _COUNTS:
         _check_count(option, options.get(option))
+    for option in _SWITCHES:
+        if not isinstance(value := options.get(option, False), (bool, np.bool_)):
+            raise TypeError(f"{option}={value!r} must be True or False")
+    _check_axis(options.get("particle_axis"))
     _check_reduce(options.get("reduce", "flatten"))
     _check_groups(options.get("groups"))
     kernel = Kernel(
@@ -98,10 +105,18 @@ def _check_functions(option: str, value: Any) -> None:
             )
 
 
+def _check_axis(value: Any) -> None:
+    for axis in value.values() if isinstance(value, Mapping) else [value]:
+        if axis is not None and not hasattr(axis, "__index__"):
+            raise TypeError(
+                f"particle_axis={axis!r} must be a whole number, or a mapping of such by model name"
+            )
+
+
 def _check_count(option: str, value: Any) -> None:
     if value is None:
         return
-    if not hasattr(value, "__index__"):
+    if not hasattr(value, "__index__") or isinstance(value, bool):
         raise TypeError(f"{option}={value!r} must be a whole number")
     if value < 1:
         raise ValueError(f"{option}={value} must be at least 1")
