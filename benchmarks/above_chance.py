@@ -104,6 +104,15 @@ def sharing(width: int, score: float) -> Draw:
     return draw
 
 
+def batches(sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Size and number of the blocks of every batch, which has 256 samples or one block."""
+    for m, same in itertools.groupby(sizes):
+        left, most = len(list(same)), max(1, 256 // m)
+        while left > 0:
+            yield m, min(left, most)
+            left -= most
+
+
 def results(
     draw: Draw, sizes: list[int], draws: int, particles: int = 1, seed: int = 0
 ) -> Iterator[CKAResult]:
@@ -114,8 +123,7 @@ def results(
     for _ in range(draws):
         x = draw(generator, rows, sum(sizes))
         sums, start = Sums(rows, torch.device("cpu")), 0
-        for m, same in itertools.groupby(sizes):
-            blocks = len(list(same))
+        for m, blocks in batches(sizes):
             part = x[:, start : start + blocks * m].unflatten(1, (blocks, m))
             start += blocks * m
             h, _, shapes = unbiased_hsics(part @ part.mT, [])
@@ -176,9 +184,9 @@ def check(population: str, sizes: list[int]) -> float:
     (here,) = results(draw, sizes, 1)
     x = draw(torch.Generator().manual_seed(0), rows, sum(sizes)).transpose(0, 1)
     models = {"a": Slices(range(LAYERS)), "b": Slices(range(LAYERS, rows))}
-    batches = x.split([m * len(list(same)) for m, same in itertools.groupby(sizes)])
+    given = x.split([m * blocks for m, blocks in batches(sizes)])
     whole = compare(
-        models, list(batches), layers="layers.*", hsic_batch_size=max(sizes), progress=False
+        models, list(given), layers="layers.*", hsic_batch_size=max(sizes), progress=False
     )
     names = ("h", "d", "dd", "chance2", "chance4")
     pairs = [(getattr(here.sums, name), getattr(whole.sums, name)) for name in names]

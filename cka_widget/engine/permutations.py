@@ -18,13 +18,17 @@ import math
 
 import torch
 from torch import Tensor
-from torch.linalg import vector_norm
+from torch.linalg import vecdot, vector_norm
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.accelerator import double
 
 # Blocks of so many samples are looked at whole; on accelerators, where launches cost more, larger.
 _WHOLE, _WHOLE_QUEUED = 64, 256
+# Blocks whose directions tell for all of a batch.
+_FEW = 4
+# Of sums that are 1 at most.
+_LITTLE = 0.02
 # Rows that stand for those of a larger block.
 _ROWS = 20
 # Numbers of Grams looked at at a time: bounds the memory beside them.
@@ -87,7 +91,7 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
 
     Sums over different samples of A_ij^4; A_ij^2 A_ik^2; A_ij^2 A_ik A_jk; A_ij A_jk A_kl A_li;
     and A_ij^2 A_kl^2. The third and fourth tell of directions, and cost more than the rest: the
-    first block's stand for all. Of large blocks the rows of the samples of most energy are taken
+    first blocks tell for all. Of large blocks the rows of the samples of most energy are taken
     as they are, and some of the others stand for all of them.
 
     Args:
@@ -111,12 +115,24 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
             # With |A| = 1, products stay within float32 whatever the features' size.
             scale = torch.where(q > 0, 1 / q, 0.0).to(k.device, k.dtype)[..., None, None]
             a, order = (_centre_(k, u), None) if whole else _some_rows(k, u, e)
-            *local, bent, cycles = _sums(a, order, scale)
-            known = q[:, :1] > 0  # else 1, as for features of one dimension: no others have more
-            cycles = torch.where(known, cycles, 1.0).expand_as(q)
-            apart = (q > 0).double() - 4 * local[1] - 2 * local[0]
-            found.append(torch.stack([*local, bent.expand_as(q), cycles, apart], -1))
+            quadruple, stars, bent, cycles = _sums(a, order, scale)
+            apart = (q > 0).double() - 4 * stars - 2 * quadruple
+            bent = _like_first(bent, stars, 0.0, least=-1.0)
+            cycles = _like_first(cycles, apart, 1.0, least=0.0)
+            found.append(torch.stack([quadruple, stars, bent, cycles, apart], -1))
     return torch.cat(found).transpose(0, 1)
+
+
+def _like_first(first: Tensor, bound: Tensor, unknown: float, *, least: float) -> Tensor:
+    """A sum of all blocks (R, blocks) from the first ones': as large a part of its bound in all.
+
+    The third sum is within the second; the fourth is the fifth of features of one dimension, and
+    less of wider ones. Where the first blocks' bounds say little, the part is `unknown`.
+    """
+    few = first.shape[1]
+    known = bound[:, :few].sum(1, keepdim=True)
+    part = torch.where(known > _LITTLE, first.sum(1, keepdim=True) / known, unknown)
+    return torch.cat([first, part.clamp(least, 1.0) * bound[:, few:]], 1)
 
 
 def _centre_(grams: Tensor, shift: Tensor) -> Tensor:
@@ -146,7 +162,7 @@ def _some_rows(grams: Tensor, shift: Tensor, energy: Tensor) -> tuple[Tensor, Te
 
 
 def _sums(a: Tensor, order: Tensor | None, scale: Tensor) -> tuple[Tensor, ...]:
-    """The first four sums of `shapes`: two (R, blocks), two (R, 1) of the first block.
+    """The first four sums of `shapes`: two (R, blocks), two of the first blocks alone.
 
     Args:
         a: rows of A, (R, blocks, rows, m).
@@ -155,16 +171,19 @@ def _sums(a: Tensor, order: Tensor | None, scale: Tensor) -> tuple[Tensor, ...]:
     """
     squares = (a * a).mul_(scale)
     energy = double(squares.sum(-1)).square()
-    edges, rows = squares[:, :1], a[:, :1]
-    paths = double(rows @ rows.mT * scale[:, :1])  # sum_j A_ij A_jk
-    turns = paths.square() - double(edges @ edges.mT)  # without those that come back
+    edges, rows = squares[:, :_FEW], a[:, :_FEW]
+    paths = (rows @ rows.mT).mul_(scale[:, :_FEW])  # sum_j A_ij A_jk
     if order is None:
-        turns.diagonal(dim1=-2, dim2=-1).zero_()
-        triangles = (double(edges) * paths).sum((-1, -2))
         quadruple = double(vector_norm(squares.flatten(-2), dim=-1)).square()
-        return quadruple, energy.sum(-1) - quadruple, triangles, turns.sum((-1, -2))
+        stars = energy.sum(-1)
+        triangles = double(vecdot(edges.flatten(-2), paths.flatten(-2)))
+        closed = double(vector_norm(paths.flatten(-2), dim=-1)).square()
+        cycles = closed - 2 * stars[:, :_FEW] + quadruple[:, :_FEW]
+        return quadruple, stars - quadruple, triangles, cycles
+    paths = double(paths)
+    turns = paths.square() - double(edges @ edges.mT)  # without those that come back
     one, two = _counts(a.shape[-1], accelerator.sums_device(a.device)).unbind()
-    ends = order[:, :1, None, :].expand(*paths.shape)
+    ends = order[:, :_FEW, None, :].expand(*paths.shape)
     triangles = double(edges.gather(-1, ends)) * paths @ two @ two
     cycles = turns @ two @ two - turns.diagonal(dim1=-2, dim2=-1) @ two.square()
     # Their |A|^2 is not quite the one they stand for.
@@ -172,7 +191,8 @@ def _sums(a: Tensor, order: Tensor | None, scale: Tensor) -> tuple[Tensor, ...]:
     part = torch.where(part > 0, 1 / part, 0.0)
     fourth = double(vector_norm(squares, dim=-1)).square()
     quadruple, stars = (x @ one * part for x in (fourth, energy - fourth))
-    return quadruple, stars, triangles * part[:, :1] ** 2, cycles * part[:, :1] ** 2
+    few = part[:, :_FEW].square()
+    return quadruple, stars, triangles * few, cycles * few
 
 
 @functools.lru_cache(64)
