@@ -26,7 +26,7 @@ from cka_widget.engine.accelerator import double
 # Blocks of so many samples are looked at whole; on accelerators, where launches cost more, larger.
 _WHOLE, _WHOLE_QUEUED = 64, 256
 # Blocks whose directions tell for all of a batch.
-_FEW = 4
+_FEW = 2
 # Of sums that are 1 at most.
 _LITTLE = 0.02
 # Rows that stand for those of a larger block.
