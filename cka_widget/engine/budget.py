@@ -13,7 +13,7 @@ from cka_widget.engine.errors import CompareError, message
 
 # float64 matrices of all pairs of rows that stand at once: running sums, those from before the
 # batch, a result's copy of them, and what scores and error bars are computed with.
-_SQUARES = 20
+_SQUARES = 26
 # Grams of a batch beyond this are formed and multiplied a part at a time.
 _GRAMS = 256 << 20
 _RAN_OUT = (
@@ -40,10 +40,15 @@ def samples_at_once(rows: int, hsic_batch_size: int | None) -> int | None:
     return hsic_batch_size * max(1, _GRAMS // (4 * max(1, rows) * hsic_batch_size**2))
 
 
+def numbers_together() -> int:
+    """Numbers of Grams that temporary float64 copies are made of at a time, some 40 MB in all."""
+    return _GRAMS >> 8
+
+
 def bytes_needed(rows: int, n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int:
     """Memory of a run beside the models and their activations, at most.
 
-    The float32 Grams that stand at once, rows x HSIC batch^2 of them at least, and 20 float64
+    The float32 Grams that stand at once, rows x HSIC batch^2 of them at least, and 26 float64
     matrices of rows x rows.
     """
     size = max((s.size for s in split(n, hsic_batch_size, min_samples)), default=0)

@@ -41,18 +41,18 @@ class Sums:
         """
         self.weight += n * len(h)
         self.blocks += len(h)
-        self.h.add_(h.sum(0), alpha=n)
+        self.h.add_(_total(h), alpha=n)
         self.d.add_(d.sum(0), alpha=n)
-        self.hh.add_(h.square().sum(0), alpha=n**2)
-        self.hd.add_((h * d[:, :, None]).sum(0), alpha=n**2)
+        self.hh.add_(_total(h.square()), alpha=n**2)
+        self.hd.add_(_total(h * d[:, :, None]), alpha=n**2)
         self.dd.addmm_(d.mT, d, alpha=n**2)
         self.moments.add_(torch.stack([d, d**2, d**3, d**4]).sum(1))
         if shapes is None:
             return
         self.chance2.addmm_(d.mT, d, alpha=2 * n / (n - 3))
         size = (n * d).square()
-        fourth = fourth_cumulants(shapes, n).clamp(min=0)
-        self.chance4.add_((fourth * size[:, :, None] * size[:, None, :]).sum(0))
+        fourth = fourth_cumulants(shapes, n).clamp_(min=0)
+        self.chance4.add_(_total(fourth.mul_(size[:, :, None]).mul_(size[:, None, :])))
 
     def count_in(self, unit: Array) -> None:
         """From now on rows count in 2^unit (R,), see `HsicSums`; rare, so the host does it."""
@@ -72,6 +72,11 @@ class Sums:
         """A copy in numpy."""
         arrays = {name: getattr(self, name).cpu().numpy().copy() for name in ARRAYS}
         return HsicSums(self.weight, self.blocks, **arrays, unit=self.unit)
+
+
+def _total(x: Tensor) -> Tensor:
+    """The sum over blocks (blocks, R, R), without a copy where there is one block."""
+    return x[0] if len(x) == 1 else x.sum(0)
 
 
 class HsicAccumulator:
@@ -102,11 +107,11 @@ class HsicAccumulator:
         self.rows = Sums(len(groups), self._device)
         self.pooled: Sums | None = None
         self.neighbours = Neighbours()
-        owner = torch.tensor(owners, dtype=torch.long, device=self._device)
-        self._counts = ((owner[:, None] != owner) | (owner < 0)).double()[None]
         self._size = self._groups.bincount(minlength=n_groups).double()
         if owners and max(owners) >= 0:
             self.pooled = Sums(n_groups, self._device)
+            owner = torch.tensor(owners, dtype=torch.long, device=self._device)
+            self._counts = ((owner[:, None] != owner) | (owner < 0)).double()[None]
             self._pairs = self._by_group(self._counts)
 
     def update(self, stack: GramStack, again: Callable[[set[int]], None]) -> None:

@@ -38,10 +38,11 @@ def unbiased_hsics(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor, T
     sums = gram.off_diagonal_sums_(grams)
     product = _products(grams)
     exact = double(sums).transpose(0, 1)
-    cancelled = 2 * torch.bmm(exact, gram.u_shift(exact, m).mT)
+    cancelled = torch.bmm(exact, gram.u_shift(exact, m).mT).mul_(2)
     removed += cancelled.diagonal(dim1=-2, dim2=-1).sum(0)
     product -= cancelled
-    product = (product + product.mT) / 2  # to the last digit
+    del cancelled  # at many rows the largest that stands here
+    product = (product + product.mT).div_(2)  # to the last digit
     shift = gram.u_shift(sums, m)
     square = product.diagonal(dim1=-2, dim2=-1).mT
     made = shapes(grams, shift, square, energy - 2 * shift)

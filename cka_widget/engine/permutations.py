@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vecdot, vector_norm
 
-from cka_widget.engine import accelerator
+from cka_widget.engine import accelerator, budget
 from cka_widget.engine.accelerator import double
 
 # Blocks of so many samples are looked at whole; on accelerators, where launches cost more, larger.
@@ -31,8 +31,8 @@ _FEW = 2
 _LITTLE = 0.02
 # Rows that stand for those of a larger block.
 _ROWS = 20
-# Numbers of Grams looked at at a time: bounds the memory beside them.
-_TOGETHER, _TOGETHER_QUEUED = 1 << 20, 1 << 24
+# Numbers of Grams looked at at a time on accelerators: bounds the memory beside them.
+_TOGETHER_QUEUED = 1 << 24
 
 # Vertices, ways, and A_g in the sums of `shapes`, of every multigraph that does not vanish.
 _MULTIGRAPHS = (
@@ -75,7 +75,7 @@ def fourth_cumulants(shapes: Tensor, m: int) -> Tensor:
         (blocks, R, R) float64.
     """
     weights = _weights(m, accelerator.sums_device(shapes.device))
-    return shapes @ weights @ shapes.mT - 12 / (m * (m - 3)) ** 2
+    return (shapes @ weights @ shapes.mT).sub_(12 / (m * (m - 3)) ** 2)
 
 
 @functools.lru_cache(64)  # making a tensor of numbers waits for all that a device has queued
@@ -107,7 +107,7 @@ def shapes(grams: Tensor, shift: Tensor, square: Tensor, energy: Tensor) -> Tens
     queued = accelerator.accelerated(grams.device)
     whole = m <= (_WHOLE_QUEUED if queued else _WHOLE)
     numbers = grams.shape[1] * m * (m if whole else _ROWS)
-    together = max(1, (_TOGETHER_QUEUED if queued else _TOGETHER) // numbers)
+    together = max(1, (_TOGETHER_QUEUED if queued else budget.numbers_together()) // numbers)
     found = []
     parts = (torch.split(x, together) for x in (grams, shift, square, energy))
     with accelerator.uncast(grams.device), accelerator.matmul(grams.device, "highest"):
