@@ -42,6 +42,19 @@ def pair_mask(shape: tuple[int, int], same: bool) -> np.ndarray:
     return np.triu(np.ones(shape, bool), 1) if same else np.ones(shape, bool)
 
 
+def odd_ones_out(
+    scores: np.ndarray, *, same: bool = False, stderr: np.ndarray | None = None
+) -> list[OddOne]:
+    """Particles that agree with all others clearly less than these do: the `odd` of `judge`.
+
+    Args:
+        scores: (rows, cols) particle x particle CKA; NaN where undefined.
+        same: both axes are the same particles (the diagonal is no pair).
+        stderr: standard errors, same shape.
+    """
+    return judge(scores, same=same, stderr=stderr).odd
+
+
 def judge(
     scores: np.ndarray,
     *,

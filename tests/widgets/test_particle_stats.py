@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from shipped import script
 
-from cka_widget.widgets.particle_stats import judge, pair_mask
+from cka_widget.widgets.particle_stats import judge, odd_ones_out, pair_mask
 
 DRAWS = 300
 
@@ -85,7 +85,7 @@ def test_neither_order_nor_quality_of_partners_matters(seed, count, odd):
     g = np.random.default_rng(seed)
     scores = 0.6 + g.normal(0, 0.01, (count, count + 1))
     scores[1] -= 0.45 * odd
-    found = [(one.axis, one.particle) for one in judge(scores).odd]
+    found = [(one.axis, one.particle) for one in odd_ones_out(scores)]
     assert odd or not found
     assert all(name == ("row", 1) for name in found)
     rows, cols = g.permutation(count), g.permutation(count + 1)
