@@ -6,7 +6,7 @@ import copy
 import platform
 import uuid
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -381,9 +381,13 @@ class Session:
             self._failing(run, batch),
             self._placement.on_device(run) as placed,
             self._copies.given(run, batch) as mine,
-            self.shield.opened(),
+            self._interruptible(run),
         ):
             return placed(mine, self._forwards[run.model])
+
+    def _interruptible(self, run: Pass) -> AbstractContextManager[None]:
+        """Around a model's pass; torch.vmap does not survive an interrupt between its own steps."""
+        return self.shield.opened() if run.mapped is None else nullcontext()
 
     def _inform(self, placed: Pass, capture: Capture, batch: Any, n: int) -> None:
         """Short passes of a model's first particle, whose outputs are where the others' are."""
@@ -407,7 +411,7 @@ class Session:
                 self._inform(placed, capture, batch, n)
                 if self._samples_of[run.model].guess:
                     steps = around.enter_context(StepsFirst(run.root, n, mine))
-            with capture.recording(n, masks_of(batch)), self.shield.opened():
+            with capture.recording(n, masks_of(batch)), self._interruptible(run):
                 output = placed(mine, self._forwards[run.model])
         if steps is not None:
             steps.refuse(run.model, output)

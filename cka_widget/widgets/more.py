@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cka_widget.engine.errors import summary
 from cka_widget.engine.streams import Stream
 from cka_widget.widgets.format import plural
 
@@ -49,7 +50,7 @@ class MoreData:
         try:
             found = self._source()
         except Exception as error:  # whatever a reader's function can raise
-            raise ValueError(f"more_data failed: {type(error).__name__}: {error}") from error
+            raise ValueError(f"more_data failed: {summary(error)}") from error
         self.left = found is not None
         return found
 

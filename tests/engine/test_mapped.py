@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import stack_module_state
 
 from cka_widget.engine import accelerator, gram, symmetric
+from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.particles import StackedParticles
 
@@ -188,3 +191,26 @@ def test_products_of_all_particles_are_not_tried_out(monkeypatch: pytest.MonkeyP
     gram.linear_gram_([(slice(None), out)], x)
     torch.testing.assert_close(out, x @ x.mT)
     assert symmetric.way(out, x) is symmetric.gemm
+
+
+def test_ctrl_c_waits_for_the_end_of_a_mapped_pass() -> None:
+    """Torn apart, torch.vmap would leave every later call of the process in its midst."""
+
+    class Pressed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(8, 4)
+            self.ended = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            os.kill(os.getpid(), signal.SIGINT)
+            y: torch.Tensor = self.lin(x)
+            ends.append(1)
+            return y
+
+    ends: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        compare({"a": [Pressed(), Pressed()]}, zoo.vectors(), vmap=True, progress=False)
+    assert ends
+    assert torch.vmap(lambda row: row * 2)(torch.ones(2, 3)).sum() == 12
+    assert nn.init.uniform_(torch.empty(3)).shape == (3,)

@@ -177,7 +177,8 @@ for number in range(230):
         gc.collect()
         before = process.memory_info().rss
     nets = {k: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)) for k in "ab"}
-    explorer = cw.CKAExplorer({**nets, "c": [nn.Linear(6, 8) for _ in range(3)]}, data, device="cpu")
+    nets["c"] = [nn.Linear(6, 8) for _ in range(3)]
+    explorer = cw.CKAExplorer(nets, data, device="cpu")
     explorer.run()
     explorer.wait()
     explorer.selection = (("a", "0"), ("b", "0"))
