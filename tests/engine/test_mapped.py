@@ -200,17 +200,17 @@ def test_ctrl_c_waits_for_the_end_of_a_mapped_pass() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.lin = nn.Linear(8, 4)
-            self.ended = 0
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            os.kill(os.getpid(), signal.SIGINT)
+            if len(x) > 3:  # not in the short passes of one particle
+                os.kill(os.getpid(), signal.SIGINT)
             y: torch.Tensor = self.lin(x)
-            ends.append(1)
+            ends.append(len(x) > 3)
             return y
 
-    ends: list[int] = []
+    ends: list[bool] = []
     with pytest.raises(KeyboardInterrupt):
         compare({"a": [Pressed(), Pressed()]}, zoo.vectors(), vmap=True, progress=False)
-    assert ends
+    assert any(ends)
     assert torch.vmap(lambda row: row * 2)(torch.ones(2, 3)).sum() == 12
     assert nn.init.uniform_(torch.empty(3)).shape == (3,)
