@@ -262,6 +262,8 @@ def test_a_run_is_freed_without_the_collector(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its Grams and sums would stay on a GPU until Python happens to look for cycles."""
+    if "vmap" in options and not hasattr(torch.ops.aten.bmm, "dtype"):  # came with 2.8
+        pytest.skip("older torch itself keeps what torch.vmap has seen in a cycle")
     made: list[weakref.ref[Any]] = []
     init = GramStack.__init__
 
