@@ -27,8 +27,10 @@ class Shield:
         self._handler: Callable[[int, Any], Any] | None = None
         self._caught: list[tuple[int, Any]] = []
         self._open = False
+        self._entered = False
 
     def __enter__(self) -> Shield:
+        self._entered = True
         self._take()
         return self
 
@@ -38,6 +40,7 @@ class Shield:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._entered = False
         self._give_back()
         if not isinstance(error, KeyboardInterrupt):  # the user need not see two
             self._raise_what_waits()
@@ -67,7 +70,8 @@ class Shield:
 
     def _take(self) -> None:
         found = signal.getsignal(signal.SIGINT)
-        if _in_main_thread() and callable(found) and found != self._arrived:
+        # The end of `lifted` may come late, when what an exception has torn is collected.
+        if self._entered and _in_main_thread() and callable(found) and found != self._arrived:
             self._handler = found
             signal.signal(signal.SIGINT, self._arrived)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from typing import Any
@@ -256,4 +257,16 @@ def test_runs_that_take_turns_leave_ctrl_c_as_it_was(first: int) -> None:
         next(one)
     list(runs[first])
     list(runs[1 - first])
+    assert signal.getsignal(signal.SIGINT) is found
+
+
+def test_a_shield_that_was_left_stays_off_when_what_was_torn_is_collected() -> None:
+    """Ctrl-C may come before `lifted` hears that its block has ended."""
+    found, shield = signal.getsignal(signal.SIGINT), Shield()
+    shield.__enter__()
+    torn = shield.lifted()
+    torn.__enter__()
+    shield.__exit__(None, None, None)
+    del torn  # its generator ends now
+    gc.collect()
     assert signal.getsignal(signal.SIGINT) is found
