@@ -176,8 +176,9 @@ def _run(
         raise CompareError(
             f"batch {session.batches + 1} failed: {summary(error)}", result=result
         ) from error
-    finally:  # once more: an exception that another thread sent may have cut cleaning up short
+    finally:  # once more: a second Ctrl-C or another thread may have cut cleaning up short
         session.leave()
+        session.shield.leave()
         stream.close()
     yield snapshot(done=True)
 

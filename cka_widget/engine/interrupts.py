@@ -40,10 +40,14 @@ class Shield:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._entered = False
-        self._give_back()
+        self.leave()
         if not isinstance(error, KeyboardInterrupt):  # the user need not see two
             self._raise_what_waits()
+
+    def leave(self) -> None:
+        """Have Ctrl-C as it was found, whatever waits; called again it does nothing."""
+        self._entered = False
+        self._give_back()
 
     @contextmanager
     def opened(self) -> Iterator[None]:
