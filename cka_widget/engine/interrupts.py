@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -59,22 +59,15 @@ class Shield:
         finally:
             self._open = False
 
-    @contextmanager
-    def lifted(self) -> Iterator[None]:
+    def lifted(self) -> AbstractContextManager[None]:
         """Ctrl-C is as it was found until the block ends: a generator may wait there for ever.
 
         Several of them may go on and end in any order.
         """
-        self._give_back()
-        try:
-            self._raise_what_waits()
-            yield
-        finally:
-            self._take()
+        return _Lifted(self)
 
     def _take(self) -> None:
         found = signal.getsignal(signal.SIGINT)
-        # The end of `lifted` may come late, when what an exception has torn is collected.
         if self._entered and _in_main_thread() and callable(found) and found != self._arrived:
             self._handler = found
             signal.signal(signal.SIGINT, self._arrived)
@@ -96,6 +89,24 @@ class Shield:
         if self._caught and self._handler is not None:
             caught, self._caught = self._caught, []
             self._handler(*caught[0])
+
+
+class _Lifted(AbstractContextManager[None]):
+    """No generator: that would take Ctrl-C once more when it is collected, whenever that is."""
+
+    def __init__(self, shield: Shield) -> None:
+        self._shield = shield
+
+    def __enter__(self) -> None:
+        self._shield._give_back()
+        try:
+            self._shield._raise_what_waits()
+        except BaseException:
+            self._shield._take()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._shield._take()
 
 
 def _in_main_thread() -> bool:

@@ -267,6 +267,6 @@ def test_a_shield_that_was_left_stays_off_when_what_was_torn_is_collected() -> N
     torn = shield.lifted()
     torn.__enter__()
     shield.__exit__(None, None, None)
-    del torn  # its generator ends now
+    del torn
     gc.collect()
     assert signal.getsignal(signal.SIGINT) is found
