@@ -40,8 +40,8 @@ def introspect(
 ) -> LayerTree:
     """The modules of a model, and what each does with a batch.
 
-    Runs the model where it is, in eval mode and without gradients, on the last 2 samples by
-    torchinfo and on the last 3, which shows along which axis an output has the samples; once on
+    Runs the model where it is, in eval mode and without gradients, on the first 2 samples by
+    torchinfo and on the first 3, which shows along which axis an output has the samples; once on
     the whole batch where it cannot run on so few. The model and the random state are left as they
     were, but for what the model itself registers in its first pass.
 

@@ -253,9 +253,3 @@ def divisible(batch: Any, n: int) -> bool:
 def head(batch: Any, k: int, n: int | None = None) -> Any:
     """The first k of the n samples of a batch."""
     return rows(batch, 0, k, n)
-
-
-def tail(batch: Any, k: int, n: int | None = None) -> Any:
-    """The last k of the n samples of a batch."""
-    n = count(batch) if n is None else n
-    return rows(batch, (n or k) - k, n or k, n)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cka_widget.engine.batches import map_tensors, tail
+from cka_widget.engine.batches import head, map_tensors
 from cka_widget.engine.errors import LeftOutError, NoRowsError
 from cka_widget.engine.features import values_of
 from cka_widget.engine.hooks import Hooks
@@ -26,8 +26,6 @@ Call = tuple[str, int]  # a module's name, and the number of its call from 1
 Look = Callable[[Any], Tensor]
 
 FEW, MORE = 2, 3
-# They are the last of a batch: what is filled in turn, as an expert's queue, begins alike for the
-# first samples of any number.
 
 # At most so many entries of an output are kept along its first axis, and numbers of each entry.
 _ENTRIES, _NUMBERS = 4096, 1024
@@ -63,7 +61,7 @@ class Probe:
     _few: dict[Call, _Output]
 
     def check(self, call: Call, axis: SampleAxis, x: Tensor, n: int) -> None:
-        """Do the few samples of the batch that was looked at have their own rows in it?
+        """Do the first samples of the batch that was looked at have their own rows in it?
 
         Few samples can agree by chance: what is sorted may lie in order.
 
@@ -85,7 +83,7 @@ class Probe:
         why = None
         if not axis.folded:
             why = _ANOTHER_ORDER if few.elsewhere(one, other) else None
-        elif few.distance(one.flatten(0, 1), other[-FEW:].flatten(0, 1)) > _NEAR:
+        elif few.distance(one.flatten(0, 1), other[:FEW].flatten(0, 1)) > _NEAR:
             why = _WHOSE
         if why is not None:
             self.shown[call] = Shown(why_not=why)
@@ -99,9 +97,9 @@ def probe(
     look: Look = lambda output: values_of(output)[0],
     n: int | None = None,
 ) -> Probe | None:
-    """Run a model on the last 2 and the last 3 samples of a batch, and leave it as it was.
+    """Run a model on the first 2 and the first 3 samples of a batch, and leave it as it was.
 
-    More passes, on the 2, come where the first two disagree about the samples they share, or
+    More passes, on 2 samples, come where the first two disagree about the samples they share, or
     drew random numbers.
 
     Args:
@@ -116,11 +114,10 @@ def probe(
     """
     passes, chance = _Passes(root, run, look), RandomState()
     try:
-        some, three = tail(batch, FEW, n), tail(batch, MORE, n)
-        few = passes(some)
+        few = passes(head(batch, FEW, n))
         if passes.first:  # what it has registered came after our hooks, and may change outputs
-            few = passes(some)
-        more = passes(three, like=few)
+            few = passes(head(batch, FEW, n))
+        more = passes(head(batch, MORE, n), like=few)
         drawn = chance != RandomState()
         shown, agree = {}, few.keys() == more.keys()
         for call in few.keys() & more.keys():
@@ -132,7 +129,7 @@ def probe(
         parted = None
         # A model that draws random numbers may happen to do the same twice.
         for _ in range(_TRIES if drawn else not agree):
-            parted = parted or next(_parted(few, passes(some, like=few)), None)
+            parted = parted or next(_parted(few, passes(head(batch, FEW, n), like=few)), None)
     except Exception:  # whatever a model's code raises: it will be run on its batches all the same
         return None
     finally:
@@ -164,7 +161,7 @@ def resized_calls(
     look: Look,
     n: int | None = None,
 ) -> set[Call] | None:
-    """The calls whose outputs have other shapes for the last 2 samples of another batch.
+    """The calls whose outputs have other shapes for the first 2 samples of another batch.
 
     Args:
         root: the model.
@@ -178,7 +175,7 @@ def resized_calls(
         Calls; None where the model cannot run on it.
     """
     try:
-        found = _Passes(root, run, look)(tail(batch, FEW, n))
+        found = _Passes(root, run, look)(head(batch, FEW, n))
     except Exception:
         return None
     return {call for call, output in found.items() if output.shape != shapes.get(call)}
@@ -214,13 +211,12 @@ class _Output:
 
     def elsewhere(self, one: Tensor, other: Tensor) -> bool:
         """Are the samples (2, ...) of this pass found in another (n, ...), at other places?"""
-        if self.distance(one, other[-FEW:]) <= self.tolerance:
+        if self.distance(one, other[:FEW]) <= self.tolerance:
             return False
         x, y = one.flatten(1), other.flatten(1)
         places = [int((y - row).abs().mean(1).argmin()) for row in x]
         apart = self.distance(x, y[places])
-        own = [*range(len(y))][-FEW:]
-        return len(set(places)) == FEW and places != own and apart <= self.tolerance
+        return len(set(places)) == FEW and places != [0, 1] and apart <= self.tolerance
 
     def equals(self, other: _Output) -> bool:
         """Did another pass on the same samples give the same?"""
@@ -345,7 +341,7 @@ def _order(
 
     def apart(outer: int) -> float:
         one, other = (
-            t[shared].reshape(outer, n, k // outer, -1)[:, -FEW:].flatten(0, 2)
+            t[shared].reshape(outer, n, k // outer, -1)[:, :FEW].flatten(0, 2)
             for t, n in ((x, FEW), (y, MORE))
         )
         return few.distance(one, other)

@@ -18,8 +18,6 @@ from oracles import Reference, reference_compare
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from cka_widget.engine.notes import LEFT_OUT
-
 D = 6
 
 
@@ -168,10 +166,10 @@ class Experts(nn.Module):
 
 
 def routed(*counts: int) -> list[Tensor]:
-    """Of 12 samples of 2 tokens so many go to the first expert, from the last sample on."""
+    """Batches of 12 samples of 2 tokens; of each sample so many go to the first expert."""
     batches = tokens(12, 2)
     for batch in batches:
-        for x, count in zip(reversed(list(batch)), (*counts, *[1] * 12), strict=False):
+        for x, count in zip(batch, (*counts, *[1] * 12), strict=False):
             x[:, 0] = torch.tensor([-1.0] * count + [1.0] * (2 - count))
     return batches
 
@@ -189,39 +187,8 @@ def test_an_experts_tokens_are_no_rows_and_that_is_told() -> None:
         result.why("a", "a", "experts.0", "lin")
 
 
-def test_the_queues_of_experts_are_no_rows_and_that_is_told() -> None:
-    """Each expert takes so many tokens, from the first sample on: a fixed number a sample."""
-
-    class Queues(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lin, self.head = nn.Linear(D, 8), nn.Linear(8, 3)
-            self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(2))
-
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.lin(x).flatten(0, 1)
-            chosen, out = (x[..., 0] > 0).flatten().long(), torch.zeros_like(y)
-            for k, expert in enumerate(self.experts):
-                places = (chosen == k).nonzero()[: len(y) // 2, 0]
-                queue = torch.zeros(len(y) // 2, 8)
-                queue[: len(places)] = y[places]
-                out[places] = expert(queue)[: len(places)]
-            return self.head(out.view(len(x), -1, 8))
-
-    for seed in range(20):
-        batches = list(torch.randn(3, 12, 8, D, generator=torch.Generator().manual_seed(seed)))
-        models = {"a": zoo.seeded(Queues)}
-        result = run(models, batches)
-        assert result.layers("a") == ["lin", "head"]
-        assert any('layer "experts.' in said and LEFT_OUT in said for said in result.warnings)
-        assert largest_error(result, reference_compare(models, batches)) <= TOLERANCE
-
-
 def test_tokens_that_are_sorted_by_what_they_are_are_no_rows_and_that_is_told() -> None:
-    """One expert gets them all, in an order that the data say: as many a sample in every batch.
-
-    (Of 300 such batches about one is in the order of its samples by chance.)
-    """
+    """One expert gets them all, in an order that the data say: as many a sample in every batch."""
 
     class Sorts(nn.Module):
         def __init__(self) -> None:
@@ -234,7 +201,7 @@ def test_tokens_that_are_sorted_by_what_they_are_are_no_rows_and_that_is_told() 
             y = self.expert(y[order])[order.argsort()]
             return self.head(y.reshape(len(x), -1, 8))
 
-    for seed in range(5, 25):
+    for seed in range(20):
         batches = list(torch.randn(3, 12, 6, D, generator=torch.Generator().manual_seed(seed)))
         result = run({"a": zoo.seeded(Sorts)}, batches)
         assert result.layers("a") == ["lin", "head"]
