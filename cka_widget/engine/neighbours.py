@@ -45,11 +45,12 @@ class Neighbours:
         Args:
             grams: K (R, blocks, m, m), m >= 4, centred or not; rows that are NaN have no vote.
         """
-        found = votes(grams)
+        apart = _differences(grams)
+        found, numbers = apart.sign().sum(0), apart.sum(0)
         new = torch.stack([(found > 0).sum(), (found != 0).sum()])
-        if self._latest is not None and self._latest.shape == found.shape:
-            new *= (found != self._latest).any()  # the same batch again says nothing new
-        return Neighbours(new if self.counts is None else self.counts + new, found)
+        if self._latest is not None and self._latest.shape == numbers.shape:
+            new *= (numbers != self._latest).any()  # the same batch again says nothing new
+        return Neighbours(new if self.counts is None else self.counts + new, numbers)
 
     def alike(self) -> bool:
         """Are neighbours more alike than chance explains? Waits for the device."""
@@ -66,11 +67,16 @@ def votes(grams: Tensor) -> Tensor:
 
     Of more than 16 rows every second, third, ... counts.
     """
+    return _differences(grams).sign().sum(0)
+
+
+def _differences(grams: Tensor) -> Tensor:
+    """D of the rows that count, (rows, blocks, sets); 0 where it is NaN."""
     m = grams.shape[-1]
     grams = grams[:: max(1, -(-len(grams) // _ROWS))]
     near, far = grams.flatten(-2)[..., _places(m, grams.device)].chunk(2, -2)
     # In this order the same numbers change sides, so that rounding has no favourite.
-    return (near.sum(-2) - far.sum(-2)).nan_to_num(0.0).sign().sum(0)
+    return (near.sum(-2) - far.sum(-2)).nan_to_num(0.0)
 
 
 @functools.lru_cache(64)  # making a tensor of numbers waits for all that a device has queued

@@ -114,3 +114,11 @@ def test_independent_samples_are_seldom_told(
 def test_dependent_samples_are_told(simulation: ModuleType, population: str) -> None:
     draw, layers = simulation.DEPENDENT[population], simulation.LAYERS["12 layers, 16-D"]
     assert simulation.told(draw, simulation.SIZES["10x32"], layers, 20) == 1
+
+
+def test_batches_that_all_say_the_same_are_no_batch_seen_twice() -> None:
+    """Samples so dependent that every set of four votes alike, in every batch."""
+    torch.manual_seed(0)
+    walk = torch.randn(320, 8).cumsum(0)
+    result = run({"a": nn.Sequential(nn.Linear(8, 8))}, list(walk.split(32)))
+    assert any("Neighbouring samples" in sentence for sentence in result.warnings)
