@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,9 +59,3 @@ def first_line(error: BaseException) -> str:
 def summary(error: BaseException) -> str:
     """An error's class and the first line of what it says, as far as it says anything."""
     return ": ".join(filter(None, (type(error).__name__, first_line(error))))
-
-
-def did_you_mean(name: object, known: Iterable[object]) -> str:
-    """The end of a sentence that offers the nearest of the known names; "" where none is near."""
-    near = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else ""

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from cka_widget.engine.errors import did_you_mean
+from cka_widget.text import did_you_mean
 
 # The root module's own output, where no child returns the same.
 OUTPUT = "(output)"

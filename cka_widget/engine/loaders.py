@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from cka_widget.engine.errors import did_you_mean
+from cka_widget.text import did_you_mean
 
 _LOADER = "torch.utils.data.DataLoader"
 _TENSORS = "torch.utils.data.TensorDataset"

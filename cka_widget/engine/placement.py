@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from cka_widget.engine.batches import tensors
 from cka_widget.engine.budget import memory_of
-from cka_widget.engine.errors import CompareError, did_you_mean
+from cka_widget.engine.errors import CompareError
 from cka_widget.engine.modes import Held, Restore, as_found, evaluate
 from cka_widget.engine.particles import Pass
+from cka_widget.text import did_you_mean
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 _moved = Held()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cka_widget.engine.errors import did_you_mean
 from cka_widget.engine.sums import Array
+from cka_widget.text import did_you_mean
 
 
 @dataclass(frozen=True)
