@@ -37,6 +37,7 @@ ALLOWED = {
 ENGINE = {
     "keys": set(),
     "errors": set(),
+    "devices": {"errors"},
     "modes": set(),
     "sums": set(),
     "accelerator": set(),
@@ -46,7 +47,7 @@ ENGINE = {
     "reductions": set(),
     "sample_axis": {"errors"},
     "notes": set(),
-    "features": {"errors", "ragged", "reductions", "sample_axis", "budget"},
+    "features": {"errors", "ragged", "reductions", "sample_axis", "devices"},
     "probe": {
         "batches",
         "errors",
@@ -60,7 +61,7 @@ ENGINE = {
     "masks": {"batches", "calls"},
     "short_passes": {"batches", "capture", "features", "masks", "probe"},
     "failures": {"call_words", "errors", "particles"},
-    "pieces": {"batches", "blocks", "budget", "errors"},
+    "pieces": {"batches", "blocks", "budget", "devices", "errors"},
     "random_state": set(),
     "rewind": set(),
     "hooks": set(),

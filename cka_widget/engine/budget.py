@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from bisect import bisect_right
 
 import torch
 
 from cka_widget.engine.blocks import split
-from cka_widget.engine.errors import CompareError, message
+from cka_widget.engine.devices import memory_of
+from cka_widget.engine.errors import CompareError
 
 # float64 matrices of all pairs of rows that stand at once: running sums, those from before the
 # batch, a result's copy of them, and what scores and error bars are computed with.
 _SQUARES = 26
 # Grams of a batch beyond this are formed and multiplied a part at a time.
 _GRAMS = 256 << 20
-_RAN_OUT = (
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
-    "MPS backend out of memory",
-)
 
 
 def gram_bytes(n: int, hsic_batch_size: int | None, min_samples: int = 4) -> int:
@@ -78,25 +71,3 @@ def check(
             f"{needed / 1e9:.1f} GB and {device} has {memory / 1e9:.1f}: "
             f"choose at most {rows_that_fit(memory, *size):,} rows, or a smaller hsic_batch_size"
         )
-
-
-def memory_of(device: torch.device) -> float:
-    """Bytes the device has free; of a CPU's memory all, since caches give way. inf: unknown.
-
-    On CUDA also what torch's allocator has taken and does not use: it is given to whoever asks.
-    """
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return float(torch.cuda.mem_get_info(device)[0] + kept)
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not a POSIX system
-        return math.inf
-
-
-def ran_out(error: BaseException) -> bool:
-    """Whether memory ran out, in any of the words that torch and NVIDIA's libraries have for it."""
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return True
-    said = message(error)
-    return isinstance(error, RuntimeError) and any(words in said for words in _RAN_OUT)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from cka_widget.engine.budget import ran_out
+from cka_widget.engine.devices import ran_out
 from cka_widget.engine.errors import NoRowsError, summary
 from cka_widget.engine.ragged import kept_steps, padded
 from cka_widget.engine.reductions import joined, mean, token

@@ -11,9 +11,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from cka_widget.engine import accelerator
+from cka_widget.engine.devices import pick_device
 from cka_widget.engine.features import REDUCTIONS
 from cka_widget.engine.kernel import Kernel
-from cka_widget.engine.placement import pick_device
 from cka_widget.text import did_you_mean
 
 P = ParamSpec("P")

@@ -11,7 +11,8 @@ import torch
 
 from cka_widget.engine.batches import divisible, each, rows
 from cka_widget.engine.blocks import split
-from cka_widget.engine.budget import ran_out, samples_at_once
+from cka_widget.engine.budget import samples_at_once
+from cka_widget.engine.devices import ran_out
 from cka_widget.engine.errors import CompareError
 
 # The batches of the models, by name; their number of samples; the samples' groups.

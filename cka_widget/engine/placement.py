@@ -10,57 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from cka_widget.engine.batches import tensors
-from cka_widget.engine.budget import memory_of
+from cka_widget.engine.devices import memory_of
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.modes import Held, Restore, as_found, evaluate
 from cka_widget.engine.particles import Pass
-from cka_widget.text import did_you_mean
 
-_DEVICES = ("cpu", "cuda", "mps", "xpu")
 _moved = Held()
 # Where each model is that a run has now; None where it comes and goes.
 _places: dict[int, torch.device | None] = {}
-
-
-def pick_device(device: str | torch.device | None) -> torch.device:
-    """The given device; without one CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        ValueError: torch knows no such device, or does not find it on this machine.
-    """
-    chosen = None if device is None else _existing(device)
-    if torch.cuda.is_available() and (chosen is None or chosen == torch.device("cuda")):
-        return torch.device("cuda", torch.cuda.current_device())
-    if chosen is not None:
-        return chosen
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def _existing(device: str | int | torch.device) -> torch.device:
-    said = f"device={str(device)!r}"
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError):
-        name = str(device).partition(":")[0].lower()
-        near = '; did you mean "cuda"?' if name == "gpu" else did_you_mean(name, _DEVICES)
-        raise ValueError(
-            f"{said} is not known{near or '; choose one of ' + ', '.join(_DEVICES)}"
-        ) from None
-    if chosen.type == "cuda":
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if not found:
-            raise ValueError(f'{said}: torch finds no CUDA device here; take device="cpu" or None')
-        if (chosen.index or 0) >= found:
-            there = ", ".join(f"cuda:{i}" for i in range(found))
-            raise ValueError(f"{said}: there is no such device here, only {there}")
-    elif chosen.type != "cpu":
-        try:
-            torch.zeros(1, device=chosen).tolist()
-        except Exception as error:  # each backend has its own way to say so
-            raise ValueError(f'{said} cannot be used here; take device="cpu" or None') from error
-    return chosen
 
 
 class Placement:

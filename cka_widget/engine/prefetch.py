@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine.batches import each, map_tensors, tensors, to_device
-from cka_widget.engine.budget import ran_out
+from cka_widget.engine.devices import ran_out
 
 
 class Loaded(NamedTuple):

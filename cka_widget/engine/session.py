@@ -21,6 +21,7 @@ from cka_widget.engine.call_words import left_out_sentence, second_is_input
 from cka_widget.engine.calls import AsUsual, Call, Forwards, as_call, forward_of
 from cka_widget.engine.capture import Capture, eager
 from cka_widget.engine.copies import Copies
+from cka_widget.engine.devices import pick_device
 from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.failures import failing
@@ -34,7 +35,7 @@ from cka_widget.engine.masks import masks_of, unread_sentence
 from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.particles import Pass, as_passes, bound
 from cka_widget.engine.pieces import Pieces, free_memory, lacked_memory
-from cka_widget.engine.placement import Placement, pick_device
+from cka_widget.engine.placement import Placement
 from cka_widget.engine.prefetch import Loaded
 from cka_widget.engine.replay import Replay
 from cka_widget.engine.result import CKAResult

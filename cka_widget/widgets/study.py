@@ -8,12 +8,12 @@ from typing import Any
 import traitlets as t
 
 from cka_widget.engine.calls import Forwards
+from cka_widget.engine.devices import pick_device
 from cka_widget.engine.keys import Cell, LayerKey
 from cka_widget.engine.layers import OUTPUT, choose, layers_of, split_call
 from cka_widget.engine.loaders import by_model
 from cka_widget.engine.options import check
 from cka_widget.engine.particles import as_passes
-from cka_widget.engine.placement import pick_device
 from cka_widget.text import did_you_mean
 from cka_widget.widgets.inputs import look_at, look_at_costs, peek
 from cka_widget.widgets.known import Known

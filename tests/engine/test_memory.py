@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cka_widget.engine import budget, placement
 from cka_widget.engine.budget import bytes_needed, gram_bytes, rows_that_fit
 from cka_widget.engine.compare import compare
+from cka_widget.engine.devices import memory_of
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.particles import StackedParticles
 from cka_widget.engine.stack import GramStack
@@ -216,7 +217,7 @@ def test_what_torch_keeps_and_does_not_use_is_free(monkeypatch: pytest.MonkeyPat
         ("memory_allocated", 200),
     ):
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    assert budget.memory_of(torch.device("cuda")) == 400
+    assert memory_of(torch.device("cuda")) == 400
 
 
 @pytest.mark.parametrize(

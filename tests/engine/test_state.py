@@ -21,8 +21,8 @@ from torch import nn
 
 from cka_widget.engine import hsic
 from cka_widget.engine.compare import compare, iter_compare
+from cka_widget.engine.devices import pick_device
 from cka_widget.engine.errors import CompareError
-from cka_widget.engine.placement import pick_device
 
 
 def busy_model() -> nn.Module:
