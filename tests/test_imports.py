@@ -79,7 +79,7 @@ ENGINE = {
     "neighbours": set(),
     "groups": {"blocks", "errors"},
     "clusters": {"accelerator", "permutations"},
-    "diagnostics": {"labels", "neighbours"},
+    "diagnostics": {"labels"},
     "intervals": {"sums"},
     "null": {"sums"},
     "rows": {"errors", "sums"},

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from operator import eq
 from typing import Any
 
 from torch import Tensor
 
 from cka_widget.engine.labels import classes_of, labels_in
-from cka_widget.engine.neighbours import Neighbours
 
 # Neighbours in a batch share their class this much more often than by chance: sorted.
 _SORTED_EXCESS = 0.5
@@ -69,8 +68,8 @@ class Diagnostics:
         """Number of classes that the batches' labels told of; 0 without labels."""
         return len(self._classes)
 
-    def warnings(self, neighbours: Neighbours) -> list[str]:
-        """Sentences, most misleading first; `neighbours` are those of the Grams."""
+    def warnings(self, neighbours_alike: Callable[[], bool]) -> list[str]:
+        """Sentences, most misleading first; what the Grams say of neighbours is asked last."""
         waiting, self._waiting = self._waiting, []
         for batches, n, order in waiting:
             self._note(batches, n, order)
@@ -102,7 +101,7 @@ class Diagnostics:
                 f"All samples have the same label, {label!r}: where that is only the beginning of "
                 "data sorted by class, shuffle them (shuffle=True)."
             )
-        elif not by_class and neighbours.alike():
+        elif not by_class and neighbours_alike():
             found.append(_NOT_INDEPENDENT)
         return found
 

@@ -468,7 +468,7 @@ class Session:
         yield from self.notes
         yield from repeats
         yield from self._grouping.warnings() if self._grouping else ()
-        yield from self._diagnostics.warnings(neighbours)
+        yield from self._diagnostics.warnings(neighbours.alike)
         yield from self._weights.warnings() if self._weights else ()
         yield from self._short_passes.warnings()
         yield from self._table.warnings() if self._table else ()
