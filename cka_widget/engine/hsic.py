@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from cka_widget.engine import accelerator
 from cka_widget.engine.clusters import Clusters
 from cka_widget.engine.neighbours import Neighbours
+from cka_widget.engine.pairs import hsics
 from cka_widget.engine.permutations import fourth_cumulants
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import ARRAYS, Array, HsicSums, in_unit
@@ -140,7 +142,7 @@ class HsicAccumulator:
         clusters = None
         if stack.clusters:
             clusters = Clusters(stack.clusters, len(self._group), self._device)
-        for h, shapes, n in stack.products():
+        for h, shapes, n in stack.products(partial(hsics, unbiased=stack.kernel.unbiased)):
             h = h.to(self._device)
             d = h.diagonal(dim1=-2, dim2=-1)
             if clusters is not None:

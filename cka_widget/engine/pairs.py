@@ -10,6 +10,15 @@ from cka_widget.engine.accelerator import double
 from cka_widget.engine.permutations import shapes
 
 
+def hsics(
+    grams: Tensor, centred: list[int], *, unbiased: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """HSIC of all pairs of rows by either estimator; see `unbiased_hsics` and `biased_hsics`."""
+    if unbiased:
+        return unbiased_hsics(grams, centred)
+    return *biased_hsics(grams), None
+
+
 def unbiased_hsics(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     """<U(K), U(L)> / (m (m-3)) of all pairs of rows; Song et al. (2012), eq. 5.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,11 +23,12 @@ from cka_widget.engine.gram import Slots
 from cka_widget.engine.groups import Arrangement
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.neighbours import Neighbours
-from cka_widget.engine.pairs import biased_hsics, unbiased_hsics
 
 # Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams; the second on
 # accelerators, where each time is some 45 launches.
 _PAIRS_TOGETHER, _PAIRS_QUEUED = 1 << 19, 1 << 23
+# Of Grams (R, blocks, m, m) and the rows to centre: HSICs, every row's rho, and shapes, if any.
+Multiply = Callable[[Tensor, list[int]], tuple[Tensor, Tensor, Tensor | None]]
 
 
 class GramStack:
@@ -327,16 +328,14 @@ class GramStack:
         """Rows that got nothing since `begin`."""
         return [row for row, filled in enumerate(self._filled) if not filled]
 
-    def products(self) -> Iterator[tuple[Tensor, Tensor | None, int]]:
+    def products(self, multiply: Multiply) -> Iterator[tuple[Tensor, Tensor | None, int]]:
         """HSIC of all pairs of rows, a few blocks at a time.
 
-        Each time (blocks, R, R) float64, `permutations.shapes` if unbiased, and the blocks' size.
-
-        Unbiased: <U(K), U(L)> / (m (m-3)). Biased: <HKH, HLH> / (m-1)^2. Both are in the rows'
-        `units`. Rows that were not filled since `begin` are NaN. When all are drawn, `suspects`
-        are the rows whose features have grown since their first batch: their mean, so that
-        float32 Grams lost their digits, or themselves, so that they left float32's range. `put`
-        them once more and draw the products again.
+        Each time (blocks, R, R) float64 and the Grams' shapes, as `multiply` makes them, and the
+        blocks' size. HSICs are in the rows' `units`; rows that were not filled since `begin` are
+        NaN. When all are drawn, `suspects` are the rows whose features have grown since their
+        first batch: their mean, so that float32 Grams lost their digits, or themselves, so that
+        they left float32's range. `put` them once more and draw the products again.
         """
         self.read_looks()
         for row in self.missing():
@@ -349,11 +348,11 @@ class GramStack:
         for s in self.segments:
             for first in range(0, s.blocks, together):
                 last = min(first + together, s.blocks)
-                product, made, rho = self._multiply(s, first, last)
+                product, rho, made = self._multiply(multiply, s, first, last)
                 if self._queued:
                     worst = rho if worst is None else torch.maximum(worst, rho)
                 elif self._note(rho.tolist(), uncentred):
-                    product, made, _ = self._multiply(s, first, last)
+                    product, _, made = self._multiply(multiply, s, first, last)
                 yield product, made, s.size
         # Where all features are centred nothing is read, so that the host may run ahead; they may
         # grow by 1e8 then.
@@ -402,15 +401,12 @@ class GramStack:
         """log2 of every row's mean energy of a sample in its first batch; 0 before it came."""
         return [row.energy or 0.0 for row in self.rows]
 
-    def _multiply(self, s: Segment, first: int, last: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """HSICs of some blocks of a segment, the Grams' shapes, and every row's rho (R,)."""
-        grams = self._grams_of(s, first, last)
-        if self.kernel.unbiased:
-            centred = [row for row, state in enumerate(self.rows) if state.centre_gram]
-            product, rho, made = unbiased_hsics(grams, centred)
-            return product, made, rho
-        product, rho = biased_hsics(grams)
-        return product, None, rho
+    def _multiply(
+        self, multiply: Multiply, s: Segment, first: int, last: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """HSICs of some blocks of a segment, every row's rho (R,), and the Grams' shapes."""
+        centred = [row for row, state in enumerate(self.rows) if state.centre_gram]
+        return multiply(self._grams_of(s, first, last), centred)
 
     def _grams_of(self, s: Segment, first: int, last: int) -> Tensor:
         """What stands in the slots of some blocks of a segment, (R, blocks, m, m)."""
