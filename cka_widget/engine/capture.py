@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from collections import Counter
@@ -264,12 +263,3 @@ class Capture:
 
 def _version(tensor: Tensor | None) -> int | None:
     return None if tensor is None or tensor.is_inference() else tensor._version
-
-
-@contextmanager
-def eager() -> Iterator[None]:
-    """Run compiled code as written, so that hooks fire (pytorch issue 117758)."""
-    # The stance imports torch._dynamo, seconds that are spent already where something is compiled.
-    compiled = "torch._dynamo" in sys.modules
-    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
-        yield

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 
+import torch
 from torch import nn
 
 # Brings a module back to how it was found.
@@ -86,3 +88,12 @@ def evaluate(roots: Iterable[nn.Module], user: object) -> None:
 def as_found(user: object) -> None:
     """Bring every module's flag back, if nobody else evaluates it."""
     _evaluated.leave(user)
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Run compiled code as written, so that hooks fire (pytorch issue 117758)."""
+    # The stance imports torch._dynamo, seconds that are spent already where something is compiled.
+    compiled = "torch._dynamo" in sys.modules
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield

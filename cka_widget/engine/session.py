@@ -19,7 +19,7 @@ from cka_widget.engine.batches import divisible
 from cka_widget.engine.budget import check
 from cka_widget.engine.call_words import left_out_sentence, second_is_input
 from cka_widget.engine.calls import AsUsual, Call, Forwards, as_call, forward_of
-from cka_widget.engine.capture import Capture, eager
+from cka_widget.engine.capture import Capture
 from cka_widget.engine.copies import Copies
 from cka_widget.engine.devices import pick_device
 from cka_widget.engine.diagnostics import Diagnostics
@@ -32,6 +32,7 @@ from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.masks import masks_of, unread_sentence
+from cka_widget.engine.modes import eager
 from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.particles import Pass, as_passes, bound
 from cka_widget.engine.pieces import Pieces, free_memory, lacked_memory
