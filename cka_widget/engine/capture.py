@@ -19,7 +19,7 @@ from cka_widget.engine.features import (
     Samples,
     by_sample,
     features,
-    main_tensor,
+    tensor_of,
     values_of,
 )
 from cka_widget.engine.hooks import Hooks
@@ -140,7 +140,7 @@ class Capture:
         if self.found and entry is None and key not in self._dropped:
             self.notes.unknown_call(*key)
             return
-        tensor = main_tensor(output)
+        tensor = tensor_of(output)
         if self._mapped is not None and tensor is not None:
             tensor, _ = unmapped(tensor)  # in-place operations count their versions there
         source = self._source(tensor)
@@ -244,7 +244,7 @@ class Capture:
     def _particles(self, output: Any) -> tuple[Any, ...]:
         if self._axis is None:
             return (output,)
-        tensor = main_tensor(output)
+        tensor = tensor_of(output)
         if tensor is None or tensor.is_nested or tensor.dim() < 3:
             raise NoRowsError("its output has no particle axis")
         return tensor.movedim(self._axis, 0).unbind(0)

@@ -66,6 +66,11 @@ def _(output: Mapping) -> Tensor | None:  # type: ignore[type-arg]
     return next((t for t in (main_tensor(output[k]) for k in keys) if t is not None), None)
 
 
+def tensor_of(output: Any) -> Tensor | None:
+    """`main_tensor` of an output, at once where it is a tensor, as most are."""
+    return output if type(output) is Tensor else main_tensor(output)
+
+
 class Samples(NamedTuple):
     """An output by its samples.
 
@@ -86,7 +91,7 @@ def values_of(output: Any) -> tuple[Tensor, Tensor | None]:
     Raises:
         NoRowsError: it holds no real numbers.
     """
-    x = main_tensor(output)
+    x = tensor_of(output)
     if x is None:
         raise NoRowsError(f"its output holds no tensor ({type(output).__name__})")
     if not x.is_floating_point():

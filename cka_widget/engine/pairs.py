@@ -9,6 +9,9 @@ from cka_widget.engine import accelerator, gram, symmetric
 from cka_widget.engine.accelerator import double
 from cka_widget.engine.permutations import shapes
 
+# Numbers that could be U-centred in the time that it takes to begin.
+_OF_A_CALL = 1 << 15
+
 
 def hsics(
     grams: Tensor, centred: list[int], *, unbiased: bool
@@ -35,7 +38,9 @@ def unbiased_hsics(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor, T
     rows, _, m, _ = grams.shape
     removed = torch.zeros(rows, dtype=torch.float64, device=accelerator.sums_device(grams.device))
     energy = grams.diagonal(dim1=-2, dim2=-1).clone()
-    if len(centred) > rows / 2:  # one call for all costs less, and changes nothing
+    numbers = grams[0].numel()
+    # One call for all changes nothing, and costs less where these are many or Grams are small.
+    if len(centred) * (numbers + _OF_A_CALL) > rows * numbers:
         lost, shift = gram.u_centre_(grams)
         removed += double(lost.sum(-1))
         energy -= 2 * shift

@@ -97,8 +97,9 @@ class Placement:
             state = self._states.get(id(run.state)) or self._here(run.state)
             yield replace(run, state=state)
             return
-        home = _home(run.root)
-        if not self.one_at_a_time or home in (None, self._device):
+        # Asked only where it matters: to walk through all weights costs as much as a small pass.
+        home = _home(run.root) if self.one_at_a_time else None
+        if home in (None, self._device):
             yield run
             return
         run.root.to(self._device)
