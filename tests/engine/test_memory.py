@@ -15,9 +15,9 @@ from torch import nn
 from torch.func import stack_module_state
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cka_widget.engine import budget, placement
+from cka_widget.engine import accelerator, budget, placement
 from cka_widget.engine.budget import bytes_needed, gram_bytes, rows_that_fit
-from cka_widget.engine.compare import compare
+from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.devices import memory_of
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.engine.particles import StackedParticles
@@ -259,10 +259,12 @@ def test_other_errors_of_a_library_are_no_lack_of_memory() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"kernel": "rbf"}, {"vmap": True}, {"hsic_batch_size": 8}, {"reduce": "mean"}]
 )
+@pytest.mark.parametrize("queued", [False, True])
 def test_a_run_is_freed_without_the_collector(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    queued: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its Grams and sums would stay on a GPU until Python happens to look for cycles."""
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: queued)
     if "vmap" in options and not hasattr(torch.ops.aten.bmm, "dtype"):  # came with 2.8
         pytest.skip("older torch itself keeps what torch.vmap has seen in a cycle")
     made: list[weakref.ref[Any]] = []
@@ -281,3 +283,15 @@ def test_a_run_is_freed_without_the_collector(
         assert [stack() for stack in made] == [None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_no_batch_leaves_anything_behind(queued: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the end of the loader, which on an accelerator comes under the last batch."""
+    monkeypatch.setattr(accelerator, "accelerated", lambda device: queued)
+    models = {"a": zoo.mlp(0, depth=6), "b": zoo.mlp(1, depth=6)}
+    steps, found = iter_compare(models, zoo.vectors(128)), []
+    with Held() as memory:
+        for _ in steps:
+            found.append(memory.now)
+    assert max(found[4:]) <= max(found[2:4])

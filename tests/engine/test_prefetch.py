@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import weakref
@@ -189,3 +190,64 @@ def test_only_the_side_stream_copies_behind_the_hosts_back(monkeypatch: pytest.M
     assert ways == [False]
     batches.to_device(torch.zeros(3), CPU, behind=True)
     assert ways == [False, True]
+
+
+class Streams:
+    """In the place of CUDA's streams and events: what is said to them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[str] = []
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: self)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self)
+        monkeypatch.setattr(torch.cuda, "stream", lambda side: contextlib.nullcontext())
+        monkeypatch.setattr(prefetch, "to_device", lambda batch, device, **how: batch)
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: self.said.append(name) or self
+
+
+@pytest.mark.parametrize(
+    ("place", "pinned", "each"),
+    [
+        ("cpu", False, ["record_event", "wait_event"]),
+        ("cpu", True, ["record_event", "wait_event", "synchronize"]),
+        ("meta", False, []),  # in the place of a device
+    ],
+)
+def test_the_host_waits_for_copies_of_pinned_memory_alone(
+    place: str, pinned: bool, each: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loader may write into that again; never does it wait for a whole stream."""
+    monkeypatch.setattr(Tensor, "is_pinned", lambda self: pinned)
+    streams = Streams(monkeypatch)
+    given = [torch.zeros(4, device=place) for _ in range(3)]
+    steps = Prefetch([{"a": batch} for batch in given], torch.device("cuda"), ahead=True)
+    for loaded in steps:
+        assert loaded.placed["a"] is given.pop(0)
+        steps.advance()
+    assert streams.said == each[:2] + (each[2:] + each[:2]) * 2 + each[2:]
+
+
+def test_an_error_of_the_loader_is_held_by_who_catches_it_alone(ahead: bool) -> None:
+    """By its traceback it holds the run, which would be freed by the collector only."""
+
+    def loader() -> Iterator[dict[str, Tensor]]:
+        yield {"a": torch.zeros(4)}
+        raise OSError("disk on fire")
+
+    gc.collect()
+    gc.disable()
+    try:
+        for caught in (True, False):
+            steps = Prefetch(loader(), CPU, ahead=ahead)
+            next(steps)
+            steps.advance()
+            if caught:
+                with contextlib.suppress(OSError):
+                    next(steps)
+            steps.close()
+            gone = weakref.ref(steps)
+            del steps
+            assert gone() is None
+    finally:
+        gc.enable()
