@@ -15,6 +15,8 @@ CENTRE_GRAM_ABOVE = 4.0
 CENTRE_FEATURES_ABOVE = {"highest": 1000.0, "high": 16.0, "medium": 0.0}
 # Above so many times that, a Gram of features that were not is formed anew.
 FORM_AGAIN = 5.0
+# Below it by this factor they are centred from the first, where each change of mind is dear.
+MARGIN = 2.0
 
 # Reasons that a row has no score.
 HARDLY_VARIES = "its output varies by less than the rounding of its numbers"

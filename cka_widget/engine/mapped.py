@@ -25,7 +25,8 @@ def map_particles(call: Callable[[State], dict[str, Tensor]], state: State) -> d
     """
 
     def one(particle: State) -> tuple[Tensor, dict[str, Tensor]]:
-        return torch.zeros(()), call(particle)  # vmap wants a tensor at least
+        # vmap wants a tensor at least; one of the device, as a recording does.
+        return next(iter(particle.values())).new_empty(()), call(particle)
 
     with _plain_attention():
         return torch.vmap(one, randomness="different")(dict(state))[1]

@@ -99,8 +99,9 @@ class Replay:
         key = self._stack.formation(), layout(batches)
         if not alike(key, self._key):
             self.forget()
-            self._key = key
             self._search(batches, run)
+            # Particles that run as one call agree on centring in the batch that they fill.
+            self._key = self._stack.formation(), key[1]
         elif self._recording is None:
             self._record(batches, run)
         elif not self._checked:

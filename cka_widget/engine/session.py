@@ -145,6 +145,7 @@ class Session:
         self._replay = Replay(self._stack, self.device, self._placement)
         if self._grouping is not None:
             self._replay.refuse("groups= puts the samples of every batch in an order of its own")
+        self._stack.steady = self._cuda_graph and self._replay.refused is None
 
     def _likely_rows(self) -> int:
         """As far as can be told before a pass: every chosen module once, of every particle."""

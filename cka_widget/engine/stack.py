@@ -15,6 +15,7 @@ from cka_widget.engine.care import (
     CENTRE_GRAM_ABOVE,
     FORM_AGAIN,
     HARDLY_VARIES,
+    MARGIN,
     OUTGREW,
     VARIES_BY_BATCH,
     Care,
@@ -37,7 +38,13 @@ class GramStack:
     One buffer serves all batches: memory R x blocks x m^2 numbers, whatever the features' size.
     Its Grams are multiples of K by powers of two, see `units`: the first batch in which a row's
     samples differ fixes which, and one whose features are too large for it fixes it anew.
+
+    Attributes:
+        steady: is how Grams are formed to stay as the first batch has it, as far as can be? A
+            recording serves that alone.
     """
+
+    steady = False
 
     def __init__(
         self,
@@ -202,9 +209,9 @@ class GramStack:
             self._plain_gram(x, slots)
             rho = gram.cancellation(slots)
             if self._queued:
-                self._centre_where(rho > state.centre_above, x, slots)
+                self._centre_where(rho > self._centre_above(state), x, slots)
             else:
-                state.centre_features = bool(rho > state.centre_above)
+                state.centre_features = bool(rho > self._centre_above(state))
         if not self._plain(state, x):
             self._centred_gram(x, slots)
         size = self._to_first_rbf(state, shift, slots) if rbf else gram.magnitude(slots)
@@ -227,10 +234,14 @@ class GramStack:
         if not 1 / gram.PLAIN_SIZE < size < gram.PLAIN_SIZE:  # or NaN
             return False
         rho = float(gram.cancellation(slots))
-        if rho > self.rows[row].centre_above:
+        if rho > self._centre_above(self.rows[row]):
             return False
         self._fix(row, 0, 0, rho, rho, size)
         return True
+
+    def _centre_above(self, state: Care) -> float:
+        """The rho above which a look decides to centre features."""
+        return state.centre_above / (MARGIN if self.steady else 1.0)
 
     def _centre_where(self, needed: Tensor, x: Tensor, slots: Slots) -> None:
         plain = [out.clone() for _, out in slots]
@@ -276,7 +287,7 @@ class GramStack:
     ) -> None:
         """Take what a look has found: exponents, rho before and after centring, and the size."""
         state, rbf = self.rows[row], self.kernel.name == "rbf"
-        state.centre_features |= rho > state.centre_above
+        state.centre_features |= rho > self._centre_above(state)
         state.centre_gram |= formed > CENTRE_GRAM_ABOVE
         state.broken = not math.isfinite(size)
         state.look = size == 0 and (rbf or not self._queued)

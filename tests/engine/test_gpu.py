@@ -96,7 +96,12 @@ def test_tall_products(d: int, dtype: torch.dtype) -> None:
     with accelerator.matmul(GPU, "highest"):
         accelerator.product_(out, x, alpha=1 / d)
     exact = torch.bmm(x.double(), x.double().mT) / d
-    torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
+    # Tensor cores cut digits off where they sum: of equal signs alone, which stand in the diagonal,
+    # by which HSIC does not go. An H200 was off by 2.2e-5 there; test_precision.py sums alike.
+    off = 3e-5 if dtype is torch.bfloat16 else 1e-5
+    torch.testing.assert_close(out.double(), exact, rtol=off, atol=off)
+    found, exact = (k - torch.diag_embed(k.diagonal(dim1=1, dim2=2)) for k in (out.double(), exact))
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("precision", "most"), [("highest", 1), ("high", 1), ("medium", 0)])
@@ -207,14 +212,21 @@ def test_a_recorded_batch(precision: str, vmap: bool) -> None:
     found = run(models, batches, cuda_graph=True, **options)
     assert counting.sizes == [32] * 5 + [16]
     assert not any("CUDA graph" in sentence for sentence in found.warnings)
-    same(found, expected, 1e-3 if precision == "medium" else 1e-5)
+    # Layers near the bound of TF32 are centred by one run and not by the other.
+    same(found, expected, {"highest": 1e-5, "high": 1e-4, "medium": 1e-3}[precision])
+
+
+def unsearched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have neither the operations nor torch tell that a model reads numbers."""
+    monkeypatch.setattr(recordable, "_reads", lambda func, args: False)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
 
 
 @pytest.mark.parametrize("searched", [False, True])
 def test_a_model_that_cannot_be_recorded(searched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs as without, and the device's random numbers can be drawn afterwards."""
     if not searched:
-        monkeypatch.setattr(recordable, "_reads", lambda func, args: False)
+        unsearched(monkeypatch)
     models, batches = {"a": zoo.seeded(zoo.DataDependent)}, zoo.vectors(192, batch=32)
     found = run(models, batches, device=GPU, cuda_graph=True)
     (sentence,) = (s for s in found.warnings if "CUDA graph" in s)
@@ -244,12 +256,14 @@ def test_waits_that_no_operation_shows(hidden: Any) -> None:
 
 
 def test_memory_is_not_lost_after_a_failed_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordable, "_reads", lambda func, args: False)
+    unsearched(monkeypatch)
     models, batches = {"a": zoo.seeded(zoo.DataDependent)}, zoo.vectors(640)
     steps, held = iter_compare(models, batches, device=GPU, cuda_graph=True), []
-    for _ in steps:
+    for step in steps:
         torch.cuda.synchronize()
         held.append(torch.cuda.memory_allocated())
+        last = step
+    assert any("recording failed" in sentence for sentence in last.result.warnings)
     assert max(held[10:]) <= max(held[5:10])
 
 

@@ -18,7 +18,8 @@ from torch.func import stack_module_state
 from cka_widget.engine import accelerator, gram, symmetric
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CompareError
-from cka_widget.engine.particles import StackedParticles
+from cka_widget.engine.particles import StackedParticles, as_passes, bound
+from cka_widget.engine.recordable import Recordable
 
 
 def convolutional() -> nn.Module:
@@ -214,3 +215,14 @@ def test_ctrl_c_waits_for_the_end_of_a_mapped_pass() -> None:
     assert any(ends)
     assert torch.vmap(lambda row: row * 2)(torch.ones(2, 3)).sum() == 12
     assert nn.init.uniform_(torch.empty(3)).shape == (3,)
+
+
+def test_the_call_of_all_particles_stays_on_their_device() -> None:
+    """Torch's "meta" stands for a GPU: what takes memory elsewhere is in no recording."""
+    meta = torch.device("meta")
+    particles = [zoo.resnet18(seed).eval().to(meta) for seed in range(2)]
+    (one,) = bound(as_passes({"e": particles}, None, vmap=True))["e"]
+    batch = torch.empty(4, 3, 16, 16, device=meta)
+    with torch.no_grad(), Recordable(meta) as found:
+        one(batch, None)
+    assert found.reason is None

@@ -16,11 +16,15 @@ from checks import largest_error, run
 from oracles import reference_compare
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cka_widget.engine import accelerator, stack
 from cka_widget.engine.compare import iter_compare
+from cka_widget.engine.hsic import HsicAccumulator
+from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.probe import Probe
+from cka_widget.engine.stack import GramStack
 
 # Reading numbers, and tensors made of Python's numbers, whose copy to the device blocks.
 WAITING = {
@@ -120,6 +124,53 @@ def test_the_first_batch_is_read_in_one_transfer(
 def test_no_wait_where_all_features_are_centred() -> None:
     models = {"a": zoo.mlp(0), "b": zoo.mlp(1)}
     assert waits(models, zoo.vectors(128, batch=32), precision="medium") == [[]] * 3
+
+
+class Transfers(TorchDispatchMode):
+    """Operations that take memory of the host and of torch's "meta" device, which is a GPU here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, made))
+        if len({x.device for x in leaves if isinstance(x, torch.Tensor)}) > 1:
+            self.found.append(str(func))
+        return made
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize(("n", "block"), [(64, None), (64, 16), (300, None)])
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+def test_grams_and_sums_stay_where_they_are(
+    precision: str, n: int, block: int | None, unbiased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of numbers as indices would be copied there, which no function's name tells."""
+    reads: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda x: reads.append(1) or [0.0] * len(x))
+    meta = torch.device("meta")
+    held = GramStack(Kernel("linear", unbiased, 0.4), block, meta, precision=precision)
+    sums = HsicAccumulator([0, 0, 1], [0, 1, -1], 2, torch.device("cpu"))
+    sums._weights = torch.ones(3, dtype=torch.float64)
+    for owner in (sums, sums.rows, sums.pooled):
+        for name, value in vars(owner).items():
+            if isinstance(value, torch.Tensor):
+                setattr(owner, name, value.to(meta))
+    sums._device, sums._known = meta, ([0] * 3, [0.0] * 3)
+    for _ in range(3):
+        held.add_row()
+    for row in held.rows:
+        row.look, row.centre_features = False, precision == "medium"
+    for batch in range(2):
+        held.begin(n)
+        with Transfers() as transfers:
+            for row in range(3):
+                held.put(row, torch.empty(n, 4096, device=meta))
+            sums.update(held, lambda again: None)
+        assert not batch or not transfers.found  # tables of numbers are made once
+        assert len(reads) == (batch + 1) * (precision != "medium")
 
 
 def test_the_cpu_reads_between_its_products(monkeypatch: pytest.MonkeyPatch) -> None:

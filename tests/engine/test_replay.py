@@ -67,6 +67,17 @@ def test_the_scores_are_those_of_a_run_without(case: str, tapes: Tapes) -> None:
     assert not any("CUDA graph" in sentence for sentence in found.warnings)
 
 
+@pytest.mark.parametrize("precision", accelerator.PRECISIONS)
+@pytest.mark.parametrize("vmap", [False, True])
+def test_one_recording_serves_residual_networks(precision: str, vmap: bool, tapes: Tapes) -> None:
+    """Whose rho comes near the bound of TF32; and particles as one call are centred together."""
+    counting = zoo.Counting(zoo.resnet18(9).eval())
+    models = {"e": [zoo.resnet18(k).eval() for k in range(2)], "a": counting}
+    run(models, zoo.images(256, batch=32), cuda_graph=True, precision=precision, vmap=vmap)
+    assert len(tapes) == 1
+    assert counting.sizes == [32] * 5
+
+
 def test_nothing_is_kept_after_the_run(tapes: Tapes) -> None:
     steps = iter_compare({"a": zoo.mlp(0)}, zoo.vectors(192, batch=32), cuda_graph=True)
     snapshots = [next(steps) for _ in range(5)]
