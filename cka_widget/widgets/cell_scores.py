@@ -77,8 +77,8 @@ class CellScores:
     @property
     def pair_scores(self) -> np.ndarray:
         """The scores that are averaged, flat, undefined ones left out."""
-        scores = self.scores[self.pairs]
-        return scores[np.isfinite(scores)]
+        scores: np.ndarray = self.scores[self.pairs & np.isfinite(self.scores)]
+        return scores
 
     def is_odd(self, row: int, col: int) -> bool:
         """Whether the pair involves a particle that stands out."""
@@ -123,30 +123,31 @@ class Tables:
     @cached_property
     def mean(self) -> np.ndarray:
         """Mean over particle pairs."""
-        return self.result.matrix(*self.names).to_numpy(float)
+        return _numbers(self.result.matrix(*self.names))
 
     @cached_property
     def error(self) -> np.ndarray:
         """Standard error of the mean."""
-        return self.result.stderr(*self.names).to_numpy(float)
+        return _numbers(self.result.stderr(*self.names))
 
     @cached_property
     def spread(self) -> np.ndarray:
         """Standard deviation over particle pairs; zeros where there is one pair."""
-        return np.nan_to_num(self.result.spread(*self.names).to_numpy(float))
+        spread: np.ndarray = np.nan_to_num(_numbers(self.result.spread(*self.names)))
+        return spread
 
     @cached_property
     def null(self) -> np.ndarray | None:
         """Standard deviation by chance; None where the estimator is above 0 by chance."""
         try:
-            return self.result.null(*self.names).to_numpy(float)
+            return _numbers(self.result.null(*self.names))
         except ValueError:
             return None
 
     @cached_property
     def above_chance(self) -> np.ndarray:
         """Whether chance does not explain the score."""
-        return self.result.above_chance(*self.names).to_numpy(bool)
+        return _numbers(self.result.above_chance(*self.names), bool)
 
 
 def cell_scores(result: Any, cell: Cell, tables: Tables | None = None) -> CellScores:
@@ -193,8 +194,13 @@ def _chance(tables: Tables, at: tuple[int, int]) -> Chance | None:
     return Chance(above, float(tables.null[at]), caveat(tables.result) if above else "")
 
 
+def _numbers(frame: Any, kind: type = float) -> np.ndarray:
+    values: np.ndarray = frame.to_numpy(kind)
+    return values
+
+
 def _particles(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
-    return result.particles(row.model, col.model, row=row.layer, col=col.layer).to_numpy(float)
+    return _numbers(result.particles(row.model, col.model, row=row.layer, col=col.layer))
 
 
 def _inside(result: Any, key: LayerKey) -> np.ndarray | None:
@@ -202,9 +208,7 @@ def _inside(result: Any, key: LayerKey) -> np.ndarray | None:
 
 
 def _errors(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
-    frame = result.particles_stderr(row.model, col.model, row=row.layer, col=col.layer)
-    errors: np.ndarray = frame.to_numpy(float)
-    return errors
+    return _numbers(result.particles_stderr(row.model, col.model, row=row.layer, col=col.layer))
 
 
 def profiles(result: Any, cell: Cell, tables: Tables | None = None) -> tuple[Profile, Profile]:

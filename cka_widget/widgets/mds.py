@@ -10,7 +10,8 @@ def angular_distance(scores: np.ndarray) -> np.ndarray:
 
     Source: Williams et al. 2021, "Generalized Shape Metrics on Neural Representations", sec. 2.
     """
-    return np.arccos(np.clip(np.asarray(scores, float), -1.0, 1.0))
+    angles: np.ndarray = np.arccos(np.clip(np.asarray(scores, float), -1.0, 1.0))
+    return angles
 
 
 def classical_mds(distance: np.ndarray, dims: int = 2) -> tuple[np.ndarray, float]:
