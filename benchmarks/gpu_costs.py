@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from unittest import mock
@@ -58,27 +60,22 @@ def features(work: Workload) -> int:
     return total // 2 * len(work.batches[0])
 
 
-def traffic(run: Callable[[int], object]) -> int:
-    """Bytes of features that the Grams of a batch read and write; `run` takes so many batches."""
+@contextmanager
+def traffic() -> Iterator[list[int]]:
+    """Counts, while entered, the bytes of features that Grams read and write, as its one entry."""
+    total = [0]
 
-    def moved(batches: int) -> int:
-        total = 0
+    def counting(form: Callable[..., None], times: int) -> Callable[..., None]:
+        def call(slots: gram.Slots, x: Tensor, *args: Any, **options: Any) -> None:
+            total[0] += times * x.nbytes
+            form(slots, x, *args, **options)
 
-        def counting(form: Callable[..., None], times: int) -> Callable[..., None]:
-            def call(slots: gram.Slots, x: Tensor, *args: Any, **options: Any) -> None:
-                nonlocal total
-                total += times * x.nbytes
-                form(slots, x, *args, **options)
+        return call
 
-            return call
-
-        linear = counting(gram.linear_gram_, LINEAR)
-        centred = counting(gram.centred_gram_, CENTRED)
-        with mock.patch.multiple(gram, linear_gram_=linear, centred_gram_=centred):
-            run(batches)
-        return total
-
-    return moved(3) - moved(2)
+    linear = counting(gram.linear_gram_, LINEAR)
+    centred = counting(gram.centred_gram_, CENTRED)
+    with mock.patch.multiple(gram, linear_gram_=linear, centred_gram_=centred):
+        yield total
 
 
 @cache
@@ -95,12 +92,14 @@ def rates(device: torch.device, precision: str) -> tuple[float, float]:
 
 
 def profiled(device: torch.device, call: Callable[[], object]) -> Mapping[str, float] | None:
-    """Of one call: milliseconds in which the GPU computed, and kernels; None without a GPU."""
+    """Of one call: milliseconds in which the GPU computed, and kernels; None without a GPU.
+
+    The host's operations are not noted: torch needs some 0.2 ms for each to make its table.
+    """
     if device.type != "cuda":
         return None
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     wait(device)
-    with torch.profiler.profile(activities=activities) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         call()
         wait(device)
     there = torch.autograd.DeviceType.CUDA
@@ -109,16 +108,12 @@ def profiled(device: torch.device, call: Callable[[], object]) -> Mapping[str, f
     return {"gpu_ms": spent, "kernels": sum(e.count for e in events)}
 
 
-def extra_megabytes(
-    device: torch.device, floor: Callable[[], object], call: Callable[[], object]
-) -> float | None:
-    """Peak of the allocator above that of the bare passes; None without a GPU."""
+def peak(device: torch.device, call: Callable[[], object]) -> float:
+    """Most bytes of the allocator during a call; NaN without a GPU."""
     if device.type != "cuda":
-        return None
-    tops = []
-    for run in (floor, call):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        tops.append(torch.cuda.max_memory_allocated(device))
-    return (tops[1] - tops[0]) / 2**20
+        call()
+        return math.nan
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    return float(torch.cuda.max_memory_allocated(device))

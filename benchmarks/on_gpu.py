@@ -13,7 +13,8 @@ be done within `--seconds`, by the time that the last one of its workload took. 
 - above: what stands above the bare passes, milliseconds a batch;
 - products, traffic: what the Grams' arithmetic and the reading and writing of features would take
   alone, by operations and bytes counted and the rates of a square product and of a copy;
-- busy: share of a batch's time in which the GPU computed, and kernels a batch, by the profiler;
+- busy: share of a batch's time in which the GPU computed, and its kernels, by the profiler, of one
+  batch that follows;
 - bound: "host" where the GPU idles a tenth of the time or more, else the larger of those two;
 - extra memory: of the allocator, above that of the bare passes;
 - error: the largest of the matrix of one batch against float64.
@@ -23,14 +24,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import closing, suppress
-from functools import partial
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,7 +55,7 @@ HEAD = [
     *("workload", "blocks", "precision", "ratio", "first", "above", "products", "traffic"),
     *("busy", "kernels", "bound", "extra memory", "error"),
 ]
-FIRST = 5  # batches before a run is in its stride: found, searched, recorded, held against a run
+FIRST = 5  # with a graph: layers found, searched, recorded, held against a run, and one more
 VMAP, GRAPH = {"vmap": True}, {"cuda_graph": True}
 
 
@@ -64,6 +66,11 @@ class Row(NamedTuple):
     hsic: int | None
     precision: str
     options: dict[str, bool] = {}  # noqa: RUF012, never written
+
+    @property
+    def first(self) -> int:
+        """Batches before a run is in its stride."""
+        return FIRST if "cuda_graph" in self.options else 1
 
     def __str__(self) -> str:
         named = [name.removeprefix("cuda_") for name in self.options]
@@ -138,66 +145,96 @@ WORKLOADS: dict[str, Callable[[Size], Workload]] = {
 }
 
 
-class Timed(NamedTuple):
-    """Seconds of the first batches together, and of one of those that follow."""
+class Run:
+    """A run over the first so many batches, some of them at a time."""
 
-    first: float
-    steady: float
-
-
-def own(work: Workload, row: Row, batches: int) -> tuple[pd.DataFrame, int, Timed]:
-    """The matrix of a run, its number of blocks, and its time."""
-    device, data = work.batches[0].device, work.batches[:batches]
-    times = [time.perf_counter()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        run = iter_compare(
+    def __init__(self, work: Workload, row: Row, batches: int) -> None:
+        self.device = work.batches[0].device
+        self._names = list(work.models)
+        self._steps = iter_compare(
             work.models,
-            data,
+            work.batches[:batches],
             layers=work.layers,
             hsic_batch_size=row.hsic,
             precision=row.precision,
-            device=device,
+            device=self.device,
             **row.options,
         )
-        with closing(run):
-            for step in run:
-                if step.batches in (FIRST, len(data)) and not step.done:
-                    gpu_costs.wait(device)
-                    times.append(time.perf_counter())
-        result = step.result
-    steady = (times[-1] - times[1]) / max(1, len(data) - FIRST) if len(times) > 2 else 0.0
-    names = list(work.models)
-    matrix = result.matrix(names[0], names[-1])
-    return matrix, result.blocks, Timed(times[1] - times[0] if len(times) > 1 else 0.0, steady)
+
+    def take(self, batches: int) -> float:
+        """Seconds of so many more batches."""
+
+        def steps() -> None:
+            for _ in range(batches):
+                self._last = next(self._steps)
+
+        return gpu_costs.seconds(self.device, steps)
+
+    def end(self) -> None:
+        """Leave the models."""
+        self._steps.close()
+
+    def matrix(self) -> pd.DataFrame:
+        """Of the batches that were taken."""
+        return self._last.result.matrix(self._names[0], self._names[-1])
+
+    def blocks(self) -> int:
+        return self._last.result.blocks
 
 
-def measured(work: Workload, row: Row, rounds: int, until: float) -> dict[str, Any]:
-    """All of a row; fewer rounds where the time is up."""
-    device, whole = work.batches[0].device, len(work.batches)
+class Look(NamedTuple):
+    """What is seen of a run but its time: of its first batch, or of one that follows."""
+
+    matrix: pd.DataFrame
+    blocks: int
+    bytes: int
+    kernels: Mapping[str, float] | None
+    extra_mb: float | None
+
+
+def look(work: Workload, row: Row) -> Look:
+    """One batch that follows is profiled: the first has many times as many operations, and the
+    profiler needs longer for each than the device.
+    """
+    run = Run(work, row, row.first + 2)
+    floor = gpu_costs.peak(run.device, lambda: bare(work, work.batches[:2]))
+    above = gpu_costs.peak(run.device, lambda: run.take(1))
+    matrix, blocks = run.matrix(), run.blocks()
+    run.take(row.first - 1)
+    with gpu_costs.traffic() as moved:
+        run.take(1)
+    kernels = gpu_costs.profiled(run.device, lambda: run.take(1))
+    run.end()
+    extra = (above - floor) / 2**20
+    return Look(matrix, blocks, moved[0], kernels, None if math.isnan(extra) else extra)
+
+
+def measured(
+    work: Workload, row: Row, truth: pd.DataFrame, rounds: int, until: float
+) -> dict[str, Any]:
+    """A row; fewer rounds where the time is up."""
+    device, data = work.batches[0].device, work.batches[FIRST:]
     torch.set_float32_matmul_precision(row.precision)
-    truth = reference.matrix(work, work.batches[:1], row.hsic)
-    found, blocks, _ = own(work, row, 1)
-    error, _ = reference.largest_error(found, truth)
-    data = work.batches[FIRST:]
-    bare(work, data[:2])
+    seen = look(work, row)
+    error, _ = reference.largest_error(seen.matrix, truth)
     ratios, above, firsts, spent = [], [], [], []
     for _ in range(rounds):
         floor = gpu_costs.seconds(device, lambda: bare(work, data)) / len(data)
-        _, _, took = own(work, row, whole)
-        spent.append(took.steady)
-        firsts.append(took.first - FIRST * took.steady)
-        ratios.append(took.steady / floor)
-        above.append(1e3 * (took.steady - floor))
+        run = Run(work, row, row.first + len(data))
+        first = run.take(row.first)
+        spent.append(run.take(len(data)) / len(data))
+        run.end()
+        firsts.append(first - row.first * spent[-1])
+        ratios.append(spent[-1] / floor)
+        above.append(1e3 * (spent[-1] - floor))
         if time.perf_counter() > until:
             break
     speed, bandwidth = gpu_costs.rates(device, row.precision)
-    products = 2e3 * gpu_costs.features(work) * len(data[0]) / blocks / speed
-    moving = 1e3 * gpu_costs.traffic(partial(own, work, row)) / bandwidth
-    # One batch of a longer run less the run without it: the first ones are another matter.
-    long, short = (gpu_costs.profiled(device, partial(own, work, row, FIRST + k)) for k in (2, 1))
-    seen = {key: long[key] - short[key] for key in long} if long and short else None
-    busy = None if seen is None else min(1.0, seen["gpu_ms"] / 1e3 / statistics.median(spent))
+    products = 2e3 * gpu_costs.features(work) * len(data[0]) / seen.blocks / speed
+    moving = 1e3 * seen.bytes / bandwidth
+    busy = None
+    if seen.kernels is not None:
+        busy = min(1.0, seen.kernels["gpu_ms"] / 1e3 / statistics.median(spent))
     larger = "arithmetic" if products > moving else "bandwidth"
     return {
         "workload": str(row),
@@ -212,11 +249,9 @@ def measured(work: Workload, row: Row, rounds: int, until: float) -> dict[str, A
         "products_ms": products,
         "traffic_ms": moving,
         "busy": busy,
-        "kernels": None if seen is None else seen["kernels"],
+        "kernels": None if seen.kernels is None else seen.kernels["kernels"],
         "bound": larger if busy is None or busy >= 0.9 else "host",
-        "extra_mb": gpu_costs.extra_megabytes(
-            device, lambda: bare(work, data[:2]), partial(own, work, row, whole)
-        ),
+        "extra_mb": seen.extra_mb,
         "error": error,
     }
 
@@ -253,9 +288,39 @@ def markdown(lines: list[dict[str, Any]]) -> str:
     return f"{said}\n\n{measure.table(HEAD, [cells(one) for one in lines])}"
 
 
+class Bench:
+    """Builds a workload once for rows that follow each other, and its reference once a block."""
+
+    def __init__(self, size: Size, rounds: int) -> None:
+        self._size, self._rounds = size, rounds
+        self._built: tuple[str, Workload] | None = None
+        self._truths: dict[int | None, pd.DataFrame] = {}
+
+    def row(self, row: Row, until: float) -> dict[str, Any]:
+        """What was measured, and how long what took."""
+        times = [time.perf_counter()]
+        work = self._workload(row.workload)
+        times.append(time.perf_counter())
+        if row.hsic not in self._truths:
+            self._truths[row.hsic] = reference.matrix(work, work.batches[:1], row.hsic)
+        times.append(time.perf_counter())
+        found = measured(work, row, self._truths[row.hsic], self._rounds, until)
+        times.append(time.perf_counter())
+        parts = [round(b - a, 2) for a, b in pairwise(times)]
+        return found | dict(zip(("built_s", "reference_s", "measured_s"), parts, strict=True))
+
+    def _workload(self, name: str) -> Workload:
+        if self._built is None or self._built[0] != name:
+            self._built = None  # one workload at a time fills the device
+            self._truths.clear()
+            torch.manual_seed(0)
+            self._built = name, WORKLOADS[name](self._size)
+        return self._built[1]
+
+
 def measure_all(size: Size, rows: list[Row], rounds: int, limit: float, into: Path | None) -> None:
     start, where = time.perf_counter(), circumstances(size.device)
-    built: tuple[str, Workload] | None = None
+    bench = Bench(size, rounds)
     took: dict[str, float] = {}
     for row in rows:
         left = limit - (time.perf_counter() - start)
@@ -263,12 +328,8 @@ def measure_all(size: Size, rows: list[Row], rounds: int, limit: float, into: Pa
             print(f"no time left for {row} at {row.hsic}, {row.precision}", flush=True)
             continue
         began = time.perf_counter()
-        if built is None or built[0] != row.workload:
-            built = None  # one workload at a time fills the device
-            torch.manual_seed(0)
-            built = row.workload, WORKLOADS[row.workload](size)
         try:
-            found = measured(built[1], row, rounds, start + limit)
+            found = bench.row(row, start + limit)
         except Exception as error:  # the other rows are worth having all the same
             found = {"workload": str(row), "failed": f"{type(error).__name__}: {error}"}
         took[row.workload] = time.perf_counter() - began
@@ -283,11 +344,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=270.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="of each row; 3, and 1 with --tiny")
     parser.add_argument("--into", type=Path, help="file to which a line of JSON is added a row")
     parser.add_argument("--tiny", action="store_true", help="a row of each kind, small")
     parser.add_argument("--table", type=Path, help="print the table of such a file, and end")
     options = parser.parse_args()
+    warnings.simplefilter("ignore")
     if options.table is not None:
         lines = map(json.loads, options.table.read_text(encoding="utf-8").splitlines())
         print(markdown([one for one in lines if "failed" not in one]))
@@ -305,7 +367,8 @@ def main() -> None:
         rows = [r for r in ROWS if not (str(r) in seen or seen.add(str(r)))]
         if device.type != "cuda":
             rows = [row for row in rows if "cuda_graph" not in row.options]
-    measure_all(size, rows, options.rounds, options.seconds, options.into)
+    rounds = options.rounds or (1 if options.tiny else 3)
+    measure_all(size, rows, rounds, options.seconds, options.into)
 
 
 if __name__ == "__main__":

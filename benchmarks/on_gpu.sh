@@ -7,7 +7,7 @@ out=${1:-out}
 mkdir -p "$out"
 export PYTHONUNBUFFERED=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 nvidia-smi -L
-timeout 60 python3 benchmarks/on_gpu.py --tiny --seconds 40 --rounds 1 --into "$out/smoke.jsonl" 2>&1 | tee "$out/smoke.log"
+timeout 60 python3 benchmarks/on_gpu.py --tiny --seconds 40 --into "$out/smoke.jsonl" 2>&1 | tee "$out/smoke.log"
 timeout 170 python3 -m pytest -q -p no:cacheprovider tests/engine/test_gpu.py --durations=8 \
 	-W "ignore:Synchronization debug mode" --junitxml="$out/gpu.xml" >"$out/tests.log" 2>&1
 tail -40 "$out/tests.log"
