@@ -120,6 +120,10 @@ class _Switch(AbstractContextManager[None]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._backend is not None:
+            self._set("none")
+            if self._get() == self._before:
+                return  # it was inherited, and is again
         self._set(self._before)
 
     def _get(self) -> str:

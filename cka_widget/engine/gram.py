@@ -62,17 +62,16 @@ def centred_gram_(
         rounded: multiply the centred features as bfloat16.
         rows: how many particles the slots' blocks belong to, in order; each is constant or not.
     """
-    found = [
-        _centred_blocks_(out, _in_blocks(x, samples, out), alpha, shift, rounded)
+    parts = [
+        _centred_blocks_(out, _in_blocks(x, samples, out), alpha, shift, rounded, rows)
         for samples, out in slots
     ]
-    energy, spread = (
-        torch.cat([part.view(rows, -1) for part in parts], 1).mean(1)
-        for parts in zip(*found, strict=True)
-    )
-    energy = alpha * energy
-    varies = ~(spread <= (4 * torch.finfo(energy.dtype).eps) ** 2 * energy)
-    factor = varies + (energy - energy)
+    energy, spread = parts[0]
+    for more, wider in parts[1:]:
+        energy, spread = energy + more, spread + wider
+    # A mean that is not finite gives NaN. On an accelerator launches are what a small layer costs.
+    bound = (energy if alpha == 1.0 else energy * alpha) * (4 * torch.finfo(energy.dtype).eps) ** 2
+    factor = (energy - energy).add_(spread > bound)
     for _, out in slots:
         out.view(rows, -1).mul_(factor[:, None])
 
@@ -86,27 +85,30 @@ def _in_blocks(x: Tensor, samples: slice, out: Tensor) -> Tensor:
 
 
 def _centred_blocks_(
-    out: Tensor, x: Tensor, alpha: float, shift: int, rounded: bool
+    out: Tensor, x: Tensor, alpha: float, shift: int, rounded: bool, rows: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns every block's energy of the mean, sum_j mean_j^2, and the variance, alpha times."""
+    """Returns the mean's energy, sum_j mean_j^2, and alpha times the variance, summed (rows,)."""
     blocks, m, d = x.shape
     dtype = torch.promote_types(x.dtype, torch.float32)
     budget = _ACCELERATOR_BYTES if accelerator.accelerated(x.device) else _CHUNK_BYTES
     width = max(256, budget // (blocks * m * dtype.itemsize))
-    energy = torch.zeros(blocks, dtype=dtype, device=x.device)
-    if not d:  # of a `reduce=` that keeps nothing
-        out.zero_()
+    energy: Tensor | None = None
     # One scratch for all slabs: fresh pages cost more than the subtraction.
     kept = torch.bfloat16 if rounded else dtype
     scratch = torch.empty(blocks * m * min(width, d), dtype=kept, device=x.device)
     for start in range(0, d, width):
         slab = scaled(x[..., start : start + width], shift).to(dtype)
         mean = slab.mean(1, keepdim=True)
-        energy += mean.square().sum((1, 2))
+        found = mean.square().view(rows, -1).sum(1)
+        energy = found if energy is None else energy.add_(found)
         centred = torch.sub(slab, mean, out=scratch[: slab.numel()].view_as(slab))
         centred = centred if rounded else centred.to(out.dtype)
         accelerator.product_(out, centred, beta=float(start > 0), alpha=alpha)
-    return energy, out.diagonal(dim1=-2, dim2=-1).sum(-1) / max(m - 1, 1)
+    if energy is None:  # of a `reduce=` that keeps nothing
+        out.zero_()
+        energy = torch.zeros(rows, dtype=dtype, device=x.device)
+    spread = out.diagonal(dim1=-2, dim2=-1).view(rows, -1, m).sum((1, 2))
+    return energy, spread / max(m - 1, 1)
 
 
 # Features up to 2^40 and from 2^-40 are multiplied as they are: sums of their squares are float32.
