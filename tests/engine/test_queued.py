@@ -147,7 +147,7 @@ class Transfers(TorchDispatchMode):
 def test_grams_and_sums_stay_where_they_are(
     precision: str, n: int, block: int | None, unbiased: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lists of numbers as indices would be copied there, which no function's name tells."""
+    """Numbers of the host among theirs would be copied, which no function's name tells."""
     reads: list[int] = []
     monkeypatch.setattr(torch.Tensor, "tolist", lambda x: reads.append(1) or [0.0] * len(x))
     meta = torch.device("meta")
