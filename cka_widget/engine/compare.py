@@ -16,7 +16,7 @@ from cka_widget.engine.calls import Forwards
 from cka_widget.engine.errors import CKAWarning, CompareError, summary
 from cka_widget.engine.features import Reduce
 from cka_widget.engine.groups import Groups
-from cka_widget.engine.interrupts import Shield
+from cka_widget.engine.interrupts import AtLast, Shield
 from cka_widget.engine.layers import Layers
 from cka_widget.engine.options import check, names_checked
 from cka_widget.engine.prefetch import Prefetch
@@ -148,6 +148,7 @@ def _run(
         )
 
     suspended = False
+    once_more = AtLast(session.leave, session.shield.leave, stream.close)
     try:
         # A run that may end by itself draws no batch that it might not need.
         ahead = accelerator.accelerated(session.device) and stop_at_stderr is None
@@ -176,10 +177,8 @@ def _run(
         raise CompareError(
             f"batch {session.batches + 1} failed: {summary(error)}", result=result
         ) from error
-    finally:  # once more: a second Ctrl-C or another thread may have cut cleaning up short
-        session.leave()
-        session.shield.leave()
-        stream.close()
+    finally:  # a second Ctrl-C or another thread may have cut cleaning up short
+        once_more()
     yield snapshot(done=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -107,6 +107,25 @@ class _Lifted(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._shield._take()
+
+
+class AtLast:
+    """Calls for the end of a generator, made once more when its frame is gone.
+
+    What a profiler or a debugger raises as a generator goes on ends its frame past its handlers.
+    """
+
+    def __init__(self, *calls: Callable[[], object]) -> None:
+        self._calls = calls
+
+    def __call__(self) -> None:
+        """Make them in order, each whatever became of those before it."""
+        with ExitStack() as stack:
+            for call in reversed(self._calls):
+                stack.callback(call)
+        self._calls = ()
+
+    __del__ = __call__
 
 
 def _in_main_thread() -> bool:

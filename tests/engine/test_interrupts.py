@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,26 @@ def test_between_the_steps_every_ctrl_c_comes_through() -> None:
             press()
     assert next(steps).batches == 2
     steps.close()
+
+
+def test_a_run_whose_frame_was_torn_leaves_the_models_as_found() -> None:
+    """Past its handlers, by what a profiler raises as the generator goes on."""
+    model = zoo.seeded(zoo.FrozenChild).train()
+    before, steps = zoo.state_of(model), iter_compare({"a": model}, zoo.vectors(64))
+    held = next(steps)
+
+    def profile(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is steps.gi_code:
+            press()
+
+    sys.setprofile(profile)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            steps.close()
+    finally:
+        sys.setprofile(None)
+    zoo.assert_same_state(before, model)
+    assert held.result.batches == 1
 
 
 def test_hooks_whose_removal_was_torn_are_removed_by_the_next() -> None:
