@@ -30,29 +30,26 @@ class Coalescer(Generic[T]):
         self._due = 0.0
         self._closing = False
         self._condition = threading.Condition()
+        self._threaded = threaded
         self._thread: threading.Thread | None = None
-        if threaded:
-            self._thread = threading.Thread(target=self._loop, name="cka-publisher", daemon=True)
-            try:
-                self._thread.start()
-            except BaseException:
-                self.end()
-                raise
 
     def put(self, value: T) -> None:
         """Replace the waiting value by a newer one."""
-        if self._thread is None:
+        if not self._threaded:
             if time.monotonic() >= self._due:
                 self._flush(value)
             return
         with self._condition:
             self._slot[:] = [value]
             self._condition.notify()
+        if self._thread is None:  # not before: who has made a buffer may not hold it yet
+            self._thread = threading.Thread(target=self._loop, name="cka-publisher", daemon=True)
+            self._thread.start()
 
     def close(self, last: T) -> None:
         """Stop, drop what waits, and write `last` from the calling thread."""
         self.end()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             self._thread.join()
         self._flush(last)
 

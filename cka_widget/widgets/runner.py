@@ -146,30 +146,38 @@ class Runner:
         job.go.set()
         try:
             with Shield() as shield:
-                with self._lock:
-                    if self._state in RUNNING:
-                        raise RuntimeError("a run is under way: wait for it, or cancel it first")
-                    self._job, self._state, self.failure = job, "running", None
                 try:
-                    self._changed()
-                finally:  # a run that is told of comes to an end, whatever became of the telling
                     self._begin(job, iterate, shield, block)
+                except BaseException:
+                    if job.thread is None and self._job is job:
+                        try:
+                            self._end(job, "cancelled", None)
+                        finally:
+                            job.ended.set()
+                    raise
         except BaseException as error:
-            if job.thread is None and self._job is job:
-                try:
-                    self._end(job, "cancelled", None)
-                finally:
-                    job.ended.set()
-            elif not isinstance(error, Exception):
+            if job.thread is not None and not isinstance(error, Exception):
                 self._stop("cancelled", job)
             raise
 
     def _begin(
         self, job: _Job, iterate: Callable[[], Iterator[Any]], shield: Shield, block: bool
     ) -> None:
-        if block:
-            self._drain(job, iterate, shield)
-            return
+        with self._lock:
+            if self._state in RUNNING:
+                raise RuntimeError("a run is under way: wait for it, or cancel it first")
+            self._job, self._state, self.failure = job, "running", None
+        try:
+            self._changed()
+        finally:  # a run that is told of comes to an end, whatever became of the telling
+            if block:
+                self._drain(job, iterate, shield)
+            else:
+                self._begin_thread(job, iterate, shield)
+
+    def _begin_thread(
+        self, job: _Job, iterate: Callable[[], Iterator[Any]], shield: Shield
+    ) -> None:
         if job.stream is not None:
             try:
                 with shield.opened():  # worker processes may take seconds to start

@@ -1,6 +1,9 @@
+import os
+import signal
 import threading
 import time
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -308,3 +311,40 @@ def test_a_run_whose_beginning_could_not_be_told_comes_to_its_end():
         runner.start(lambda: iter(()))
     assert runner.wait(10)
     assert calls == ["running", "done"]
+
+
+def test_a_second_ctrl_c_does_not_cut_the_telling_of_the_end_short():
+    class Pressed(SimpleNamespace):
+        def start(self, settings):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    told = []
+
+    def changed():
+        if runner.state == "cancelled":
+            os.kill(os.getpid(), signal.SIGINT)
+        told.append(runner.state)
+
+    runner = Runner(lambda *_: None, changed)
+    loader = Pressed(stop=lambda: None, close=lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        runner.start(Source(), stream=loader)
+    assert told == ["running", "cancelled"]
+    assert runner.wait(5)
+
+
+def test_a_publisher_that_nobody_holds_yet_has_no_thread(monkeypatch):
+    """An exception that another thread sends may come as soon as it is made."""
+
+    class Torn(Coalescer):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            raise SystemExit
+
+    monkeypatch.setattr("cka_widget.widgets.runner.Coalescer", Torn)
+    before, log = set(threading.enumerate()), Log()
+    with patch("threading.excepthook"):
+        log.runner.start(Source())
+        assert log.runner.wait(5)
+    assert set(threading.enumerate()) <= before
+    assert log.runner.state == "cancelled"
