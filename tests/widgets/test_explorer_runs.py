@@ -304,7 +304,7 @@ def test_linked_explorers_move_together_from_two_threads():
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(150)
         assert not thread.is_alive(), "they wait for each other"
     first.selection = cells[1]
     assert second.selection == cells[1]
