@@ -99,7 +99,8 @@ def test_stacked_particles() -> None:
     models, batches = zoo.ensemble(convolutional), zoo.images()
     params, buffers = stack_module_state([m.eval() for m in models])
     stacked = StackedParticles(models[0], params, buffers)
-    same(run({"e": stacked}, batches, vmap=True), run({"e": models}, batches))
+    found, expected = (run({"e": e}, batches, vmap=True) for e in (stacked, models))
+    same(found, expected, 1e-9)  # one by one, the scores' last digits are the machine's
 
 
 def test_a_batch_is_one_call_and_a_layer_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
