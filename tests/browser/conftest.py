@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from browser.lab import Notebook, Server
+from browser.serving import SECOND
 from find_browser import ADVICE, find
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 HERE = Path(__file__).parent
 FLAGS = [
@@ -22,6 +23,9 @@ FLAGS = [
     "--disable-sync",
     "--force-color-profile=srgb",
 ]
+
+# What a test claims of time it says itself; all else may take what a busy machine needs.
+expect.set_options(timeout=30 * SECOND)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

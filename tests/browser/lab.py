@@ -9,19 +9,14 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
-import socket
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+from browser.serving import SECOND, UP, end, free_port, start, visit, wait_until_up
 from playwright.sync_api import Locator, Page
 
-SECOND = 1000  # Playwright counts in milliseconds
 QUIET = {
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
         "fetchNews": "false",
@@ -32,16 +27,6 @@ QUIET = {
 }
 
 
-def end(process: subprocess.Popen[Any]) -> None:
-    """End a server that leads a session of its own; one that lingers over a kernel is killed."""
-    process.terminate()
-    try:
-        process.wait(8)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 class Server:
     """JupyterLab on a random port of the loopback interface, with no configuration but its own."""
 
@@ -50,9 +35,7 @@ class Server:
         self.root = home / "root"
         self.root.mkdir(parents=True)
         self.token = secrets.token_hex(16)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "jupyterlab.log"
         settings = home / "settings"
@@ -67,7 +50,7 @@ class Server:
         env["JUPYTERLAB_WORKSPACES_DIR"] = str(home / "workspaces")
         env["IPYTHONDIR"] = str(home / "ipython")
         command = [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+            *("jupyterlab", "--no-browser", "--allow-root"),
             "--LabApp.expose_app_in_browser=True",
             "--LabApp.extension_manager=readonly",
             f"--ServerApp.port={self.port}",
@@ -76,22 +59,8 @@ class Server:
             f"--ServerApp.root_dir={self.root}",
             f"--IdentityProvider.token={self.token}",
         ]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, cwd=home, env=env, stdout=log, stderr=log, start_new_session=True
-            )
-        self._wait_until_up()
-
-    def _wait_until_up(self, timeout: float = 120) -> None:
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{self.url}/api/status?token={self.token}", timeout=5)
-                return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        self.stop()
-        raise RuntimeError(f"JupyterLab did not come up:\n{self.log.read_text()[-4000:]}")
+        self.process = start(command, home, env, self.log, sys.executable)
+        wait_until_up(self.process, f"{self.url}/api/status?token={self.token}", self.log)
 
     def stop(self) -> None:
         """End the server and, with it, its kernels."""
@@ -127,7 +96,7 @@ class Notebook:
     # the page ------------------------------------------------------------------------------------
     def open(self, path: str) -> None:
         """Load the notebook alone on the page and wait for its kernel."""
-        self.page.goto(f"{self.server.url}/doc/tree/{path}?token={self.server.token}&reset")
+        visit(self.page, f"{self.server.url}/doc/tree/{path}?token={self.server.token}&reset")
         self.wait_until_ready()
         if self.page.evaluate("() => !window.jupyterapp.shell.leftCollapsed"):
             self.command("application:toggle-left-area")
@@ -140,7 +109,7 @@ class Notebook:
                 const kernel = panel?.sessionContext?.session?.kernel;
                 return panel?.content?.widgets?.length && kernel?.status === "idle";
             }""",
-            timeout=120 * SECOND,
+            timeout=UP * SECOND,
         )
 
     def close(self) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 
 import pytest
-from browser.lab import SECOND, Notebook, Server
+from browser.lab import Notebook, Server
+from browser.serving import SECOND
 from playwright.sync_api import Locator, expect
 
 SETUP = """
@@ -20,6 +23,8 @@ torch.set_num_threads(1)
 class Slow:
     batch_size = 32
     step = 0.25
+    more = threading.Event()
+    more.set()
 
     def __len__(self):
         return 40
@@ -27,6 +32,8 @@ class Slow:
     def __iter__(self):
         for seed in range(40):
             time.sleep(self.step)
+            if seed == 39:
+                self.more.wait()
             yield torch.randn(32, 6, generator=torch.Generator().manual_seed(seed))
 
 def net(seed):
@@ -59,17 +66,31 @@ def explorer(server: Server, notebook: Notebook) -> Locator:
     return explorer
 
 
+def occupy(notebook: Notebook) -> Callable[[], None]:
+    """Give the kernel a cell that sleeps until what is returned is called, however long that is."""
+    word = notebook.server.root / "let-go"
+    notebook.page.evaluate(
+        """() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session
+            .kernel.requestExecute({ code: `import os, time
+while not os.path.exists("let-go"): time.sleep(0.05)` }).done; }"""
+    )
+
+    def let_go() -> None:
+        word.touch()
+        notebook.page.evaluate("() => window.busy")
+        word.unlink()
+
+    return let_go
+
+
 def test_a_cell_that_sleeps_stops_neither_the_bar_nor_a_click(
     notebook: Notebook, explorer: Locator
 ) -> None:
     """Clicks act at once, or say that they wait: that is for the kernel's version to decide."""
     notebook.execute("slow.step = 0.5; explorer.run()")
     notebook.wait_for_value("explorer.progress > 0")
-    page, bar = notebook.page, explorer.get_by_role("progressbar")
-    page.evaluate(
-        """() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session
-            .kernel.requestExecute({ code: "import time; time.sleep(10)" }).done; }"""
-    )
+    bar = explorer.get_by_role("progressbar")
+    let_go = occupy(notebook)
     for _ in range(4):  # it goes on moving
         at = bar.get_attribute("aria-valuenow") or ""
         expect(bar).not_to_have_attribute("aria-valuenow", at, timeout=3 * SECOND)
@@ -78,22 +99,19 @@ def test_a_cell_that_sleeps_stops_neither_the_bar_nor_a_click(
     explorer.get_by_role("button", name="Cancel").click()
     waits = waiting.filter(has_text="another cell is running")
     expect(waits.or_(state.filter(has_text="cancelled"))).to_be_visible(timeout=2 * SECOND)
-    page.evaluate("() => window.busy")
+    let_go()
     expect(state).to_contain_text("cancelled")
     expect(waiting).to_be_empty()
     assert notebook.value("explorer.state") == "cancelled"
 
 
 def test_run_in_a_busy_kernel_says_that_it_waits(notebook: Notebook, explorer: Locator) -> None:
-    page, waiting = notebook.page, explorer.locator(".cka-waiting")
-    page.evaluate(
-        """() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session
-            .kernel.requestExecute({ code: "import time; time.sleep(4)" }).done; }"""
-    )
+    waiting = explorer.locator(".cka-waiting")
+    let_go = occupy(notebook)
     explorer.get_by_role("button", name="Run").first.click()
     waits = waiting.filter(has_text="another cell is running")
     expect(waits.or_(explorer.get_by_role("button", name="Pause"))).to_be_visible()
-    page.evaluate("() => window.busy")
+    let_go()
     expect(explorer.get_by_role("button", name="Pause")).to_be_visible()
     expect(waiting).to_be_empty()
     expect(explorer.locator(".cka-live-text").get_by_text("is running")).to_have_count(1)
@@ -101,7 +119,7 @@ def test_run_in_a_busy_kernel_says_that_it_waits(notebook: Notebook, explorer: L
 
 def test_a_double_click_runs_once_and_to_the_end(notebook: Notebook, explorer: Locator) -> None:
     """The buttons change under the pointer: what stands there then was not meant."""
-    notebook.execute("explorer.run()")
+    notebook.execute("slow.more.clear(); explorer.run()")  # that ends when it is told to
     notebook.wait_for_value("explorer.progress > 0")
     explorer.get_by_role("button", name="Cancel").click()
     again = explorer.get_by_role("button", name="Run again")
@@ -109,7 +127,8 @@ def test_a_double_click_runs_once_and_to_the_end(notebook: Notebook, explorer: L
     assert box is not None
     mouse = notebook.page.mouse
     mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    for _ in range(4):
+    first = time.monotonic()
+    while time.monotonic() - first < 0.6:  # a later one would be another click
         mouse.down()
         mouse.up()
         notebook.page.wait_for_timeout(150)
@@ -117,6 +136,7 @@ def test_a_double_click_runs_once_and_to_the_end(notebook: Notebook, explorer: L
     assert notebook.value("explorer.state") == "running"
     enough = explorer.get_by_role("button", name="Good enough")
     enough.click()
+    notebook.execute("slow.more.set()")
     expect(explorer.locator(".cka-state")).to_contain_text("done")
 
 
@@ -125,16 +145,13 @@ def test_a_click_on_a_cell_says_that_it_waits(notebook: Notebook, explorer: Loca
     notebook.wait_for_value("explorer.progress > 0.1")
     notebook.execute("explorer.cancel(); explorer.wait()")
     waiting, stage = explorer.locator(".cka-waiting"), explorer.locator(".cka-stage").first
-    notebook.page.evaluate(
-        """() => { window.busy = window.jupyterapp.shell.currentWidget.sessionContext.session
-            .kernel.requestExecute({ code: "import time; time.sleep(4)" }).done; }"""
-    )
+    let_go = occupy(notebook)
     x, y, w, h = (float(n) for n in (stage.get_attribute("data-plot") or "").split())
     stage.click(position={"x": x + w / 4, "y": y + h / 4})
     waits = waiting.filter(has_text="another cell is running")
     told = explorer.locator(".cka-drill").filter(has_not_text="No cell selected")
     expect(waits.or_(told).first).to_be_visible(timeout=2 * SECOND)
-    notebook.page.evaluate("() => window.busy")
+    let_go()
     expect(told).to_be_visible()
     expect(waiting).to_be_empty()
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from browser.lab import SECOND, Notebook, end
+from browser.lab import Notebook
+from browser.serving import SECOND, UP, served, visit
 from browser.test_busy import DEAF
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -72,43 +65,6 @@ if __name__ == "__main__":
 """
 
 
-@contextmanager
-def served(
-    command: list[str], home: Path, ready: str = "/", python: str = sys.executable
-) -> Iterator[str]:
-    """Start `python -m command`, with a free port for PORT; gives the address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = dict(os.environ, HOME=str(home), OMP_NUM_THREADS="1")
-    if python == sys.executable:  # the classic notebook finds its widgets by the configuration
-        env["JUPYTER_NO_CONFIG"] = "1"
-    env |= {"MARIMO_SKIP_UPDATE_CHECK": "1", "IPYTHONDIR": str(home / "ipython")}
-    arguments = [part.replace("PORT", str(port)) for part in command]
-    log = home / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [python, "-m", *arguments],
-            cwd=home, env=env, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            if process.poll() is not None:
-                break
-            try:
-                urllib.request.urlopen(url + ready, timeout=60).close()
-                break
-            except urllib.error.HTTPError:
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        assert process.poll() is None, log.read_text()[-3000:]
-        yield url
-    finally:
-        end(process)
-
-
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
     """A page of 1400 x 1000 pixels."""
@@ -136,7 +92,7 @@ def run_and_click(page: Page) -> Locator:
     """Run by the button, wait, pin the first cell; the drill-down shows its four pairs."""
     explorer = page.locator(".cka-explorer")
     start = explorer.locator(".cka-start").get_by_role("button", name="Run")
-    start.click(timeout=120 * SECOND)
+    start.click(timeout=UP * SECOND)
     expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=60 * SECOND)
     stage = explorer.locator(".cka-middle .cka-stage")
     click(stage, 0.16, 0.16)
@@ -165,11 +121,11 @@ def test_notebook_7(home: Path, page: Page, screenshots: Path) -> None:
     ]
     with served(["notebook", *options], home, f"/api/status?token={token}") as url:
         notebook = Notebook(SimpleNamespace(url=url, token=token), page)
-        page.goto(f"{url}/notebooks/explorer.ipynb?token={token}")
+        visit(page, f"{url}/notebooks/explorer.ipynb?token={token}")
         page.wait_for_function(
             """() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel
                 ?.status === "idle" """,
-            timeout=120 * SECOND,
+            timeout=UP * SECOND,
         )
         own = len(notebook.errors)  # what the host itself stumbled over while it started
         notebook.run_all()
@@ -184,7 +140,7 @@ def test_voila(home: Path, page: Page, screenshots: Path) -> None:
     page.on("pageerror", lambda error: errors.append(str(error)))
     options = ["--no-browser", "--port=PORT", "--Voila.ip=127.0.0.1"]
     with served(["voila", "explorer.ipynb", *options], home, "/voila/static/none") as url:
-        page.goto(url, timeout=120 * SECOND)
+        visit(page, url)
         run_and_click(page).screenshot(path=screenshots / "voila.png")
         assert errors == []
 
@@ -202,7 +158,7 @@ def start_classic(page: Page, url: str) -> None:
             answers.append(message)
 
     page.on("websocket", lambda socket: socket.on("framereceived", hear))
-    page.goto(url)
+    visit(page, url)
     for _ in range(1200):
         if answers:
             break
@@ -247,13 +203,13 @@ def test_marimo_shows_single_widgets(tmp_path: Path, page: Page, screenshots: Pa
     (tmp_path / "app.py").write_text(MARIMO)
     options = ["--headless", "--host", "127.0.0.1", "--port", "PORT", "--no-token"]
     with served(["marimo", "run", "app.py", *options], tmp_path, "/health") as url:
-        page.goto(url)
+        visit(page, url)
         stage = page.locator(".cka-stage")
-        expect(stage).to_be_visible(timeout=120 * SECOND)
-        # A page that marimo has never served before may put its widgets up twice.
-        page.wait_for_load_state("networkidle")
+        expect(stage).to_be_visible(timeout=UP * SECOND)
+        # Before its last cell has run, marimo may put its widgets up once more.
+        expect(page.get_by_text("cell []")).to_be_visible(timeout=UP * SECOND)
         click(stage, 0.6, 0.4)
-        expect(page.get_by_text("cell [1, 2]")).to_be_visible(timeout=20 * SECOND)
+        expect(page.get_by_text("cell [1, 2]")).to_be_visible(timeout=UP * SECOND)
         page.get_by_role("treeitem", name=re.compile("^2 ")).click()
-        expect(page.get_by_text("layers ['0', '1', '3']")).to_be_visible(timeout=20 * SECOND)
+        expect(page.get_by_text("layers ['0', '1', '3']")).to_be_visible(timeout=UP * SECOND)
         page.screenshot(path=screenshots / "marimo.png")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from browser.axe import violations
-from browser.lab import SECOND, Notebook, Server
+from browser.lab import Notebook, Server
+from browser.serving import SECOND
 from playwright.sync_api import Browser, Page, expect
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.lab import SECOND, Notebook, Server
+from browser.lab import Notebook, Server
+from browser.serving import SECOND
 from playwright.sync_api import Browser, Locator, expect
 
 WATCH = """() => {

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from browser import kept
 from browser.axe import violations
-from browser.lab import SECOND, Notebook, Server
+from browser.lab import Notebook, Server
+from browser.serving import SECOND
 from playwright.sync_api import Browser, Locator, expect
 
 SCENERY = Path(__file__).with_name("scenery.py").read_text(encoding="utf-8")

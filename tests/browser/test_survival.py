@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser.lab import SECOND, Notebook, Server
+from browser.lab import Notebook, Server
+from browser.serving import SECOND
 from browser.test_hosts import EXPLORER, click
 from playwright.sync_api import Locator, Page, expect
 
@@ -50,7 +51,7 @@ def test_a_reload_brings_everything_back_and_a_second_view_too(
     notebook: Notebook, explorer: Locator, screenshots: Path
 ) -> None:
     page = notebook.page
-    page.reload()
+    page.reload(wait_until="commit")
     notebook.wait_until_ready()
     expect(explorer.locator(".cka-state")).to_contain_text("done", timeout=60 * SECOND)
     expect(explorer.locator(".cka-drill")).to_contain_text("4 particle pairs")
