@@ -17,10 +17,11 @@ from cka_widget.engine.batches import to_device
 from cka_widget.engine.call_words import missing_sentence
 from cka_widget.engine.calls import Forward, run_model
 from cka_widget.engine.errors import first_line
+from cka_widget.engine.glimpse import MORE
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
 from cka_widget.engine.modes import as_found, eager, evaluate
-from cka_widget.engine.probe import MORE, probe
+from cka_widget.engine.probe import probe
 from cka_widget.engine.random_state import RandomState
 from cka_widget.engine.rewind import Before
 from cka_widget.engine.samples import CountSamples, look_count

@@ -14,7 +14,7 @@ from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.features import main_tensor, values_of
 from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.layers import OUTPUT
-from cka_widget.engine.probe import Call, Probe
+from cka_widget.engine.probed import Call, Probe
 from cka_widget.engine.ragged import padded
 from cka_widget.engine.sample_axis import SampleAxis
 

@@ -27,7 +27,7 @@ from cka_widget.engine.layers import Choice
 from cka_widget.engine.mapped import unmapped
 from cka_widget.engine.notes import Notes
 from cka_widget.engine.particles import Pass
-from cka_widget.engine.probe import Probe
+from cka_widget.engine.probed import Probe
 from cka_widget.engine.reductions import needs_mask, tokens
 from cka_widget.engine.sample_axis import SampleAxis, SampleRows, Shown
 from cka_widget.engine.stack import GramStack
@@ -56,6 +56,7 @@ class Capture:
     Attributes:
         probe: what is known before the first batch of where samples are, if anything.
         masked: for masks by name the calls whose tokens they mark, as far as that is known.
+        confirms: can outputs be held against those of short passes? Not where vmap shows them.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Capture:
         self.found = False
         self.probe: Probe | None = None
         self.masked: Mapping[str, set[tuple[str, int]]] = {}
+        self.confirms = run.mapped is None
         self._stack = stack
         self._reduce = reduce
         self._axis = run.particle_axis
@@ -195,6 +197,8 @@ class Capture:
         self._stack.put_all(entry.rows, found)
 
     def _features(self, output: Any, entry: Entry, module: nn.Module) -> Tensor:
+        if not self.found and self.probe is not None and self.confirms:
+            self.probe.meet((entry.name, entry.call), values_of(output)[0], self._n)
         found = by_sample(output, self._n, entry.samples, self._reduce, module)
         if not self.found:
             self._check(entry, output)
@@ -202,7 +206,7 @@ class Capture:
         return features(found, self._reduce, self._mask(found, entry) if self._masks else None)
 
     def _check(self, entry: Entry, output: Any) -> None:
-        if self.probe is not None and self._mapped is None:
+        if self.probe is not None and self.confirms:
             axis = entry.samples.axis or SampleAxis()  # packed and nested ones have no other
             x = values_of(output)[0]
             self.probe.check((entry.name, entry.call), axis, x, self._n)

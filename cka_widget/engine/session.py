@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cka_widget.engine import accelerator, allocator
 from cka_widget.engine.batches import divisible
@@ -26,7 +27,7 @@ from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.failures import failing
 from cka_widget.engine.features import Reduce
-from cka_widget.engine.groups import Grouping, Groups
+from cka_widget.engine.groups import Arrangement, Grouping, Groups
 from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import Shield
 from cka_widget.engine.kernel import Kernel
@@ -260,6 +261,10 @@ class Session:
     def _take_piece(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
         try:
             self._run_all(batches, n, groups)
+        except _Disproved:
+            self._begin_again()
+            self._take_piece(batches, n, groups)
+            return
         except Exception as error:
             if not lacked_memory(error):
                 raise
@@ -286,8 +291,8 @@ class Session:
         arranged = None
         if self._grouping is not None:
             arranged = self._grouping.arrange(groups, self.batches + 1)
-            self._grouping.note(groups, arranged)
         if self._table is not None and n < self._kernel.min_samples:
+            self._note(groups, arranged)
             return  # it adds nothing, and some models cannot run on so few
         with _modes():
             blocks = self._stack.begin(n, arranged)
@@ -295,6 +300,7 @@ class Session:
                 self._replay.fill(self._calls(batches), lambda given: self._fill(given, n))
             else:
                 self._fill(batches, n)
+        self._note(groups, arranged)
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
             meanwhile()
@@ -310,6 +316,11 @@ class Session:
                 self._table.note_missing(self._stack.missing())
                 self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
                 self.samples += n if arranged is None else len(arranged.order)
+
+    def _note(self, groups: list[Hashable], arranged: Arrangement | None) -> None:
+        """Once for all that went in: what is begun again must not seem to cross batches."""
+        if self._grouping is not None and arranged is not None:
+            self._grouping.note(groups, arranged)
 
     def _fill(self, batches: Mapping[str, Any], n: int) -> None:
         for run, capture in self._captures:
@@ -392,34 +403,39 @@ class Session:
         """Around a model's pass; torch.vmap does not survive an interrupt between its own steps."""
         return self.shield.opened() if run.mapped is None else nullcontext()
 
-    def _inform(self, placed: Pass, capture: Capture, batch: Any, n: int) -> None:
-        """Short passes of a model's first particle, whose outputs are where the others' are."""
+    def _shortly(self, placed: Pass) -> tuple[nn.Module, Callable[[Any], None]]:
+        """What short passes run: a model's first particle, which shows where all have samples."""
         first, forward = placed.alone(), self._forwards[placed.model]
 
         def run(given: Any) -> None:
             with self.shield.opened():
                 first(given, forward)
 
-        self._short_passes.inform(placed.model, capture, first.root, run, batch, n)
+        return first.root, run
 
     def _run(self, run: Pass, capture: Capture, batch: Any, n: int) -> None:
-        steps = None
+        first, steps, confirmed = self._table is None, None, True
         with (
             self._failing(run, batch),
             self._placement.on_device(run) as placed,
             self._copies.given(run, batch) as mine,
             ExitStack() as around,
         ):
-            if self._table is None:
-                self._inform(placed, capture, batch, n)
+            if first:
+                short = placed.model, capture, *self._shortly(placed), batch, n
+                self._short_passes.inform(*short)
                 if self._samples_of[run.model].guess:
                     steps = around.enter_context(StepsFirst(run.root, n, mine))
             with capture.recording(n, masks_of(batch)), self._interruptible(run):
                 output = placed(mine, self._forwards[run.model])
+            if first:
+                confirmed = self._short_passes.confirm(*short)
         if steps is not None:
             steps.refuse(run.model, output)
             if (found := self._samples_of[run.model].check(n, batch, output)) != n:
                 raise _Recounted(found)
+        if not confirmed:
+            raise _Disproved
 
     def _failing(self, run: Pass, batch: Any) -> AbstractContextManager[None]:
         return failing(
@@ -490,6 +506,10 @@ class Session:
         if self._sums is None or self._sums.rows.blocks < MIN_BLOCKS:
             return False
         return self.result(0.0).worst_stderr() <= stderr
+
+
+class _Disproved(Exception):
+    """The first batch did not show what a short pass had let one presume of a model."""
 
 
 class _Recounted(Exception):

@@ -10,8 +10,10 @@ from torch import nn
 from cka_widget.engine.batches import divisible
 from cka_widget.engine.capture import Capture
 from cka_widget.engine.features import Reduce
+from cka_widget.engine.glimpse import MORE
 from cka_widget.engine.masks import masks_of, shortened, two_sided
-from cka_widget.engine.probe import MORE, Call, Probe, probe, resized_calls
+from cka_widget.engine.probe import probe, random_from, resized_calls
+from cka_widget.engine.probed import Call, Presumed, Probe
 
 # By a mask's name, the calls of modules whose tokens it marks.
 Masked = dict[str, set[Call]]
@@ -27,6 +29,7 @@ class ShortPasses:
     def __init__(self, reduce: Reduce) -> None:
         self._needs_masks = reduce in ("mean", "last")
         self._found: dict[str, tuple[Probe | None, Masked]] = {}
+        self._disproved: set[str] = set()  # models of which nothing is to be presumed
 
     def inform(
         self,
@@ -50,16 +53,49 @@ class ShortPasses:
         if model not in self._found:
             found: tuple[Probe | None, Masked] = None, {}
             if n >= MORE and divisible(batch, n):
-                found = self._look(capture, root, run, batch, n)
+                presume = capture.confirms and model not in self._disproved
+                found = self._look(capture, root, run, batch, n, presume=presume)
                 capture.detach()  # and behind the hooks that the model's first pass registers
                 capture.attach()
             self._found[model] = found
         capture.probe, capture.masked = self._found[model]
 
+    def confirm(
+        self,
+        model: str,
+        capture: Capture,
+        root: nn.Module,
+        run: Callable[[Any], Any],
+        batch: Any,
+        n: int,
+    ) -> bool:
+        """Has the first batch shown what was presumed of a model? Arguments as for `inform`.
+
+        If not, what the capture holds may be no samples, and `inform` is to look at the model anew.
+        """
+        found, masked = self._found[model]
+        if not isinstance(found, Presumed):
+            return True
+        calls = {name: capture.calls[name] for name in capture.choice.modules}
+        if not found.holds(calls, n):
+            self._disproved.add(model)
+            del self._found[model]
+            return False
+        parted = None if found.agrees else random_from(root, run, batch, capture.look, n)
+        self._found[model] = Probe(found.shown, found.shapes, parted, {}), masked
+        return True
+
     def _look(
-        self, capture: Capture, root: nn.Module, run: Callable[[Any], Any], batch: Any, n: int
+        self,
+        capture: Capture,
+        root: nn.Module,
+        run: Callable[[Any], Any],
+        batch: Any,
+        n: int,
+        *,
+        presume: bool,
     ) -> tuple[Probe | None, Masked]:
-        found = probe(root, run, batch, capture.look, n)
+        found = probe(root, run, batch, capture.look, n, presume=presume)
         masked: Masked = {}
         for name in masks_of(batch) if self._needs_masks else ():
             other = shortened(batch, name)

@@ -16,8 +16,8 @@ from torch import nn
 from cka_widget.engine.batches import count, head
 from cka_widget.engine.calls import Forward, Forwards, forward_of
 from cka_widget.engine.devices import pick_device
+from cka_widget.engine.glimpse import MORE
 from cka_widget.engine.loaders import samplers
-from cka_widget.engine.probe import MORE
 from cka_widget.engine.samples import CountSamples, look_count
 from cka_widget.engine.streams import Stream
 from cka_widget.introspection import introspect, timed

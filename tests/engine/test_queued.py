@@ -23,7 +23,7 @@ from cka_widget.engine import accelerator, stack
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.kernel import Kernel
-from cka_widget.engine.probe import Probe
+from cka_widget.engine.probed import Probe
 from cka_widget.engine.stack import GramStack
 
 # Reading numbers, and tensors made of Python's numbers, whose copy to the device blocks.

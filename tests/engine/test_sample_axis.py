@@ -505,3 +505,120 @@ def test_lazy_layers_are_filled_in() -> None:
     result = run({"a": model}, zoo.vectors(64, batch=16))
     assert model[0].in_features == 8
     assert largest_error(result, reference_compare({"a": model}, zoo.vectors(64, batch=16))) < 1e-4
+
+
+# what the first batch is to confirm ---------------------------------------------------------------
+def passes_of(model: nn.Module, batches: list[Tensor], **options: Any) -> list[int]:
+    """Numbers of samples of all passes of a run."""
+    sizes: list[int] = []
+    with model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0]))):
+        run({"a": model}, batches, **options)
+    return sizes
+
+
+PASSES: dict[str, tuple[Callable[[Tensor], Tensor], list[int]]] = {
+    "plain": (torch.tanh, [2]),
+    "time first": (FOLDS["time first"], [2, 3]),
+    "tokens": (FOLDS["tokens"], [2, 3]),
+    "mixes its samples": (lambda x: x - x.mean(0), [2, 12, 2, 2]),  # the last: is it random?
+    "random": (lambda x: x + torch.randn_like(x), [2, 3, 2]),
+}
+
+
+@pytest.mark.parametrize("kind", PASSES)
+def test_two_samples_are_enough_where_the_first_batch_confirms_them(kind: str) -> None:
+    class Maps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(D, 8), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(fold(self.first(x)))
+
+    fold, short = PASSES[kind]
+    batches = tokens(12, 7, count=3, last=9)
+    found = passes_of(zoo.seeded(Maps), batches)
+    assert found == [*short, *([12, 9] if 12 in short else [12, 12, 9])]
+
+
+class Pairs(nn.Module):
+    """Each sample beside all others, one after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each, self.last = nn.Linear(D, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.stack([self.each(x - sample).mean(0) for sample in x]))
+
+
+class Cut(nn.Module):
+    """Two samples at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part, self.last = nn.Linear(D, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.cat([self.part(piece) for piece in x.split(2)]))
+
+
+class Segments(nn.Module):
+    """A table of two rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.last = nn.Embedding(2, D), nn.Linear(D, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(x + self.table(torch.arange(2))[(x[..., 0] > 0).long()])
+
+
+class Together(nn.Module):
+    """A table of all samples by all, as attention between them has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.last = nn.Identity(), nn.Linear(D, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.table(torch.tanh(x[:, 0] @ x[:, 0].mT))
+        return self.last(torch.einsum("ij,jtd->itd", weights, x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "left", "why"),
+    [
+        (Pairs, "each#2", "anew for each sample"),
+        (Cut, "part#1", "as large for 2 samples as for 3"),
+        (Segments, "table", "as large for 2 samples as for 3"),
+        (Together, None, None),
+    ],
+)
+def test_what_two_samples_let_one_presume_is_no_proof(
+    kind: type[nn.Module], left: str | None, why: str | None
+) -> None:
+    batches = tokens(12, 7)
+    result = run({"a": zoo.seeded(kind)}, batches)
+    if left is None:
+        assert result.layers("a") == ["table", "last"]
+        return
+    assert result.layers("a") == ["last"]
+    with pytest.raises(KeyError, match=str(why)):
+        result.why("a", "a", left, "last")
+    assert passes_of(zoo.seeded(kind), batches)[:4] == [2, 12, 2, 3], "looked at more closely"
+
+
+def test_groups_of_a_batch_that_is_begun_again_do_not_cross_batches() -> None:
+    batches = tokens(12, 7)
+    groups = torch.arange(48) // 3
+    result = run({"a": zoo.seeded(Cut)}, batches, groups=groups, layers=["part", "last"])
+    assert not any("several batches" in said for said in result.warnings)
+
+
+def test_a_model_with_random_numbers_of_its_own_is_told() -> None:
+    own = torch.Generator().manual_seed(0)
+    model = zoo.seeded(Random, lambda x: x + torch.randn(x.shape, generator=own))
+    (said,) = run({"r": model}, zoo.vectors(64, batch=32)).warnings
+    assert 'Model "r" is random in evaluation mode' in said
+    assert 'differ from layer "b" on' in said
