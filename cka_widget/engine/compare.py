@@ -199,8 +199,8 @@ def compare(
         models: name -> `nn.Module`, or a sequence of modules or `StackedParticles` for an
             ensemble. Every particle runs once a batch, in evaluation mode (once more only on a
             batch in which a layer's mean has jumped so far that its Gram lost its digits). Before
-            its first batch a model's first particle runs on 2 and on 3 samples of it, which shows
-            which axis of each output numbers the samples.
+            its first batch a model's first particle runs on 2 samples of it, and on 3 where these
+            and the batch do not show which axis of each output numbers the samples.
         loader: batches, iterated once; or name -> loader where each model has its own,
             row-aligned data.
         layers: None takes every distinct output of a module that runs; a glob, a list of
