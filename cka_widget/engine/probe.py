@@ -17,7 +17,7 @@ from cka_widget.engine.features import values_of
 from cka_widget.engine.glimpse import FEW, MORE, Glimpse
 from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.layers import named_layers
-from cka_widget.engine.probed import ANOTHER_ORDER, NEAR, WHOSE, Call, Presumed, Probe
+from cka_widget.engine.probed import ANOTHER_ORDER, NEAR, WHOSE, Call, Presumed, Probe, same_size
 from cka_widget.engine.random_state import RandomState
 from cka_widget.engine.rewind import Before
 from cka_widget.engine.sample_axis import SampleAxis, Shown
@@ -204,11 +204,7 @@ def _compare(few: Glimpse, more: Glimpse, drawn: bool) -> tuple[Shown, bool]:
     `drawn`: the model drew random numbers.
     """
     if few.shape == more.shape:
-        why = NoRowsError(
-            f"it has no rows of samples: its output {few.shape} is as large for {FEW} samples as "
-            f"for {MORE}"
-        )
-        return Shown(why_not=why, size=few.shape), True
+        return same_size(few.shape, MORE), True
     found: list[tuple[float, SampleAxis]] = []
     unsure: LeftOutError | None = None
     sizes = zip(few.shape, more.shape, strict=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cka_widget.engine.errors import LeftOutError
+from cka_widget.engine.errors import LeftOutError, NoRowsError
 from cka_widget.engine.glimpse import FEW, Glimpse
 from cka_widget.engine.sample_axis import SampleAxis, Shown
 
@@ -23,6 +23,14 @@ WHOSE = LeftOutError(
 ANOTHER_ORDER = LeftOutError(
     "its rows are the samples in another order than the batch's; sort them in the loader instead"
 )
+
+
+def same_size(shape: tuple[int, ...], n: int) -> Shown:
+    """Of an output that is as large for 2 samples as for n."""
+    why = NoRowsError(
+        f"it has no rows of samples: its output {shape} is as large for {FEW} samples as for {n}"
+    )
+    return Shown(why_not=why, size=shape)
 
 
 @dataclass
@@ -76,8 +84,8 @@ class Probe:
 class Presumed(Probe):
     """What a pass on 2 samples alone lets one presume: that all samples lie along the first axis.
 
-    The first batch has to show it: each output is to have its first axis, and no other, follow the
-    number of samples, and each module to run as often.
+    The first batch has to show it: of each output that is not as large as on 2 samples the first
+    axis, and no other, is to follow their number, and each module is to run as often.
 
     Attributes:
         agrees: did the batch do the same with the samples that the pass had?
@@ -91,11 +99,20 @@ class Presumed(Probe):
         self._followed = self._doubted = False
 
     def meet(self, call: Call, x: Tensor, n: int) -> None:
-        """Does it have the shape that was presumed?"""
+        """Does it have the shape that was presumed?
+
+        Raises:
+            NoRowsError: it is as large as on 2 samples.
+        """
         shape = self.shapes.get(call)
         if shape is None:
             return
-        follows = tuple(x.shape) == (n, *shape[1:])
+        if tuple(x.shape) == shape:
+            self.shown[call] = same_size(shape, n)
+            raise NoRowsError(str(self.shown[call].why_not))
+        sizes = list(zip(shape, x.shape, strict=False))
+        following = [a * n == b * FEW for a, b in sizes]  # others may be padded otherwise
+        follows = x.dim() == len(shape) and following[0] and not any(following[1:])
         self._followed |= follows
         self._doubted |= not follows
 
@@ -105,6 +122,9 @@ class Presumed(Probe):
         if few is None or self._doubted:
             return
         one, other = few.values, few.same_of(x, axis.axis)
+        sizes = zip(one.shape[1:], other.shape[1:], strict=True)
+        shared = (slice(None), *(slice(min(pair)) for pair in sizes))
+        one, other = one[shared], other[shared]
         if few.distance(one, other[:FEW]) <= few.tolerance:
             return
         self.agrees = False
