@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from cka_widget.engine.compare import compare
-from cka_widget.engine.hsic import Sums
-from cka_widget.engine.pairs import unbiased_hsics
+from cka_widget.engine.measures.cka import CKA
+from cka_widget.engine.measures.products import plain_products
+from cka_widget.engine.measures.running_sums import Sums
 from cka_widget.engine.result import CKAResult
 from cka_widget.engine.rows import ModelRows
 
@@ -126,8 +127,8 @@ def results(
         for m, blocks in batches(sizes):
             part = x[:, start : start + blocks * m].unflatten(1, (blocks, m))
             start += blocks * m
-            h, _, shapes = unbiased_hsics(part @ part.mT, [])
-            sums.add(h, h.diagonal(dim1=-2, dim2=-1), m, shapes)
+            found, _ = plain_products(CKA(), part @ part.mT, [])
+            sums.add(found.h, found.h.diagonal(dim1=-2, dim2=-1), m, found.shapes)
         yield CKAResult(models, sums.on_host(), (None,) * rows, sum(sizes), len(sizes))
 
 

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning
-from cka_widget.engine.intervals import interval
 from cka_widget.engine.result import CKAResult
 
 LATENT = 16
@@ -163,7 +162,7 @@ def simulate(setting: Setting, runs: int, seed: int = 0) -> Coverage:
         blocks.append(result.blocks)
         for (a, b), true in truth.items():
             kind = "means" if "ensemble" in (a, b) else "pairs"
-            low, high = (x.to_numpy() for x in interval(result, a, b))
+            low, high = (x.to_numpy() for x in result.interval(a, b))
             middle, half = (low + high) / 2, (high - low) / 2
             stderr = result.stderr(a, b).to_numpy()
             cells = np.ones_like(true, dtype=bool)

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cka_widget.engine import accelerator
-from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.forming import Needs
 from cka_widget.engine.stack import GramStack
 
 META = torch.device("meta")
@@ -74,12 +74,11 @@ def launches(
     dtype: torch.dtype = torch.float32,
 ) -> int:
     """Of one batch."""
-    kernel = Kernel("linear", True, 0.4)
-    stack = GramStack(kernel, block, META, precision=precision, capacity=len(rows))
+    stack = GramStack(Needs(), block, META, precision=precision, capacity=len(rows))
     for number in range(len(rows)):
         stack.add_row()
-        stack.rows[number].look = False
-        stack.rows[number].centre_features = centred(number)
+        stack.formed.rows[number].look = False
+        stack.formed.rows[number].centre_features = centred(number)
     stack.begin(BATCH)
     with Launches() as counted:
         for number, shape in enumerate(rows):

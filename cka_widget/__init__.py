@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "WithinClassCKA": "engine.measures.within_class",
+    "RSA": "engine.measures.rsa",
+    "MutualKNN": "engine.measures.mutual_knn",
+    "Measure": "engine.measures.measure",
+    "DistanceCorrelation": "engine.measures.distance_correlation",
+    "CKA": "engine.measures.cka",
     "CKAExplorer": "widgets.explorer",
     "CKAResult": "engine.result",
     "Cell": "engine.keys",
@@ -26,21 +32,27 @@ _HOME = {
     "concat": "engine.combine",
     "introspect": "introspection",
     "iter_compare": "engine.compare",
-    "load": "engine.storage",
+    "load": "engine.result",
 }
 
 __all__ = [
+    "CKA",
+    "RSA",
     "CKAExplorer",
     "CKAResult",
     "Cell",
     "CompareError",
+    "DistanceCorrelation",
     "Heatmap",
     "LayerKey",
     "LayerPicker",
     "LayerTree",
+    "Measure",
     "MinibatchCKA",
+    "MutualKNN",
     "Snapshot",
     "StackedParticles",
+    "WithinClassCKA",
     "__version__",
     "cka",
     "compare",
@@ -56,9 +68,14 @@ if TYPE_CHECKING:
     from cka_widget.engine.errors import CompareError
     from cka_widget.engine.functional import MinibatchCKA, cka
     from cka_widget.engine.keys import Cell, LayerKey
+    from cka_widget.engine.measures.cka import CKA
+    from cka_widget.engine.measures.distance_correlation import DistanceCorrelation
+    from cka_widget.engine.measures.measure import Measure
+    from cka_widget.engine.measures.mutual_knn import MutualKNN
+    from cka_widget.engine.measures.rsa import RSA
+    from cka_widget.engine.measures.within_class import WithinClassCKA
     from cka_widget.engine.particles import StackedParticles
-    from cka_widget.engine.result import CKAResult
-    from cka_widget.engine.storage import load
+    from cka_widget.engine.result import CKAResult, load
     from cka_widget.introspection import LayerTree, introspect
     from cka_widget.widgets.explorer import CKAExplorer
     from cka_widget.widgets.heatmap import Heatmap

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cka_widget.engine.chance import caveat
 from cka_widget.engine.keys import Cell
-from cka_widget.engine.null import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,7 +146,7 @@ def _particles(result: CKAResult, kept: Kept, limit: int) -> dict[str, Any]:
         )
         return {"particles": None, "particles_note": note}
     places = np.ix_(rows, rows)
-    wired = {"scores": _wire(result._cka[places]), "stderr": _wire(result._stderr[places])}
+    wired = {"scores": _wire(result.values[places]), "stderr": _wire(result.errors[places])}
     return {"particles": wired, "particles_note": ""}
 
 

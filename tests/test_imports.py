@@ -65,7 +65,7 @@ ENGINE = {
     "masks": {"batches", "calls"},
     "short_passes": {"batches", "capture", "features", "glimpse", "masks", "probe", "probed"},
     "failures": {"call_words", "errors", "particles"},
-    "pieces": {"batches", "blocks", "budget", "devices", "errors"},
+    "pieces": {"batches", "blocks", "budget", "devices", "errors", "sample_facts"},
     "random_state": set(),
     "rewind": set(),
     "hooks": set(),
@@ -85,18 +85,23 @@ ENGINE = {
     "clusters": {"accelerator", "permutations"},
     "diagnostics": {"labels"},
     "intervals": {"sums"},
-    "null": {"sums"},
+    "chance": {"sums"},
     "rows": {"errors", "sums"},
-    "result": {"rows", "sums", "intervals", "null"},
-    "combine": {"result", "rows", "sums"},
-    "storage": {"result", "rows", "sums"},
+    "measure_facts": {"sums"},
+    "scores": {"chance", "intervals", "measure_facts", "rows", "sums"},
+    "combine": {"measure_facts", "rows", "scores", "sums"},
+    "storage": {"measure_facts", "rows", "scores", "sums"},
+    "result": {"combine", "scores", "storage"},
+    "distances": set(),
+    "gram_blocks": {"accelerator", "distances"},
+    "forming": {"accelerator", "care", "gram"},
+    "raw": {"accelerator", "blocks", "distances", "forming"},
+    "sample_facts": set(),
 }
 # Methods of the result that forward to what is loaded when they are called.
 LAZY = {
     "cka_widget.engine.result imports cka_widget.plotting.plot",
     "cka_widget.engine.result imports cka_widget.report.to_html",
-    "cka_widget.engine.result imports cka_widget.engine.storage.save",
-    "cka_widget.engine.result imports cka_widget.engine.combine.merge",
 }
 VIEWS = ("picker", "heatmap", "drilldown")
 

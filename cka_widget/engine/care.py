@@ -35,8 +35,7 @@ class Care:
         look: the next batch is looked at before its Gram is formed.
         shift: features are multiplied by 2^shift, where their products would leave float32.
         boost: Grams are multiplied by 2^boost, where products of Grams would.
-        energy: log2 of a sample's mean energy, 0 with the RBF kernel; None before it is known.
-        sigma: of the RBF kernel, in the features' own unit.
+        energy: log2 of a sample's mean energy; None before it is known.
         centre_gram: the Gram is U-centred before products.
         centre_features: the features are centred before the Gram.
         centre_above: the rho above which they are to be.
@@ -49,7 +48,6 @@ class Care:
     shift: int = 0
     boost: int = 0
     energy: float | None = None
-    sigma: float | None = None
     centre_gram: bool = False
     centre_features: bool = False
     centre_above: float = 0.0
@@ -65,8 +63,8 @@ class Care:
     @property
     def unit(self) -> int:
         """K is the Gram as it is formed times 2^unit."""
-        return 0 if self.sigma is not None else -(self.boost + 2 * self.shift)
+        return -(self.boost + 2 * self.shift)
 
     def formation(self) -> tuple[object, ...]:
         """Equal where a Gram is formed by the same operations."""
-        return self.look, self.shift, self.boost, self.sigma, self.centre_features
+        return self.look, self.shift, self.boost, self.centre_features

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from cka_widget.engine.result import CKAResult
+from cka_widget.engine.measure_facts import Measured, MeasureFacts
 from cka_widget.engine.rows import ModelRows
+from cka_widget.engine.scores import Scores
 from cka_widget.engine.sums import ARRAYS, SQUARE, HsicSums, empty
 
+S = TypeVar("S", bound=Scores)
 
-def merge(first: CKAResult, second: CKAResult) -> CKAResult:
+# Options that must agree, and what older files and torch_cka's mean where they do not say it.
+_SAME = ("kernel", "unbiased", "bandwidth", "reduce", "batch_weights", "groups")
+_USUAL = {"batch_weights": "samples", "groups": False}
+
+
+def merge(first: S, second: S) -> S:
     """The same layers over more data; a new result, both inputs untouched.
 
     Raises:
-        ValueError: the layers, particles, kernels or estimators differ, or both hold the same run.
+        ValueError: the layers, particles, measures or options differ, or both hold the same run.
     """
     mine = [(m.name, m.layers, m.n_particles) for m in first.rows]
     if mine != [(m.name, m.layers, m.n_particles) for m in second.rows]:
         raise ValueError("merge needs the same models, particles and layers in both results")
-    first.require_same_options(second, "merge")
+    _require_same_options(first, second, "merge")
     runs = [r.provenance.get("run_ids") or [] for r in (first, second)]
     if set(runs[0]) & set(runs[1]):
         raise ValueError(
@@ -34,19 +42,21 @@ def merge(first: CKAResult, second: CKAResult) -> CKAResult:
             "A merged result was saved by an older version, without the id of its run: make sure "
             "that no samples are in two of the merged results, or its error bars are too small.",
         )
-    if first.provenance.get("sigma") != second.provenance.get("sigma"):
+    if [one.facts.row_options for one in _all(first)] != [
+        one.facts.row_options for one in _all(second)
+    ]:
         warnings += (
             "The merged results set their RBF bandwidths by different first batches: the scores "
             "average slightly different kernels.",
         )
     seconds = [r.provenance.get("seconds", 0.0) for r in (first, second)]
     seeds = [seed for r in (first, second) for seed in r.provenance.get("seeds") or ()]
-    sums = first.sums.merge(second.sums)
+    measured = [_merged(*pair) for pair in zip(_all(first), _all(second), strict=True)]
+    sums = measured[0].sums
     reasons = zip(first.row_reasons, second.row_reasons, sums.d > 0, strict=True)
     return replace(
         first,
-        sums=sums,
-        pooled=first.pooled.merge(second.pooled) if first.pooled and second.pooled else None,
+        **_fields(measured),
         row_reasons=tuple(None if defined else a or b for a, b, defined in reasons),
         samples=first.samples + second.samples,
         batches=first.batches + second.batches,
@@ -60,7 +70,7 @@ def merge(first: CKAResult, second: CKAResult) -> CKAResult:
     )
 
 
-def concat(results: Sequence[CKAResult]) -> CKAResult:
+def concat(results: Sequence[S]) -> S:
     """More layers over the same data; pairs of layers never computed together are NaN.
 
     Args:
@@ -81,36 +91,39 @@ def concat(results: Sequence[CKAResult]) -> CKAResult:
                     f"concat needs results over the same data: {getattr(first, what)} and "
                     f"{getattr(other, what)} {what}"
                 )
-        first.require_same_options(other, "concat")
+        _require_same_options(first, other, "concat")
     runs = [r.provenance.get("run_ids") or [] for r in results]
     models = _union(results)
     rows, groups = _numbers(models)
     reasons: list[str | None] = [None] * len(rows)
-    sigma: list[float | None] = [None] * len(rows)
-    for result in reversed(results):  # the first has the last word
-        at = [rows[key] for key in _numbers(result.rows)[0]]
-        own = result.provenance.get("sigma") or [None] * len(at)
-        for row, reason, width in zip(at, result.row_reasons, own, strict=True):
-            reasons[row], sigma[row] = reason, width
-    sums = _side_by_side(
-        len(rows), [(r.sums, [rows[k] for k in _numbers(r.rows)[0]]) for r in results]
-    )
-    pooled = None
-    if any(m.n_particles > 1 for m in models):
-        # A part without ensembles pools rows that are their own means.
-        parts = [(r.pooled or r.sums, [groups[k] for k in _numbers(r.rows)[1]]) for r in results]
-        pooled = _side_by_side(len(groups), parts)
-    return CKAResult(
+    places = [[rows[key] for key in _numbers(r.rows)[0]] for r in results]
+    layers = [[groups[key] for key in _numbers(r.rows)[1]] for r in results]
+    for result, at in reversed([*zip(results, places, strict=True)]):  # the first one's stay
+        for row, reason in zip(at, result.row_reasons, strict=True):
+            reasons[row] = reason
+    ensembles = any(m.n_particles > 1 for m in models)
+    measured = []
+    for parts in zip(*map(_all, results), strict=True):
+        facts = _facts_of_all([part.facts for part in parts], places, len(rows))
+        sums = _side_by_side(len(rows), [(p.sums, at) for p, at in zip(parts, places, strict=True)])
+        pooled = None
+        if ensembles:
+            # A part without ensembles pools rows that are their own means.
+            means = [(p.pooled or p.sums, at) for p, at in zip(parts, layers, strict=True)]
+            pooled = _side_by_side(len(groups), means)
+        measured.append(Measured(facts, sums, pooled))
+    sigma = measured[0].facts.row_options.get("sigma")
+    return replace(
+        first,
         rows=models,
-        sums=sums,
-        pooled=pooled,
+        **_fields(measured),
         row_reasons=tuple(reasons),
         samples=first.samples,
         batches=first.batches,
         warnings=tuple(dict.fromkeys(w for r in results for w in r.warnings)),
         provenance={
             **first.provenance,
-            "sigma": sigma if first.provenance.get("sigma") else None,
+            "sigma": None if sigma is None else list(sigma),
             "seconds": sum(r.provenance.get("seconds", 0.0) for r in results),
             "run_ids": list(dict.fromkeys(one for run in runs for one in run)),
         },
@@ -129,7 +142,7 @@ def _side_by_side(size: int, parts: list[tuple[HsicSums, list[int]]]) -> HsicSum
     return HsicSums(parts[0][0].weight, parts[0][0].blocks, **full, unit=unit)
 
 
-def _union(results: Sequence[CKAResult]) -> tuple[ModelRows, ...]:
+def _union(results: Sequence[Scores]) -> tuple[ModelRows, ...]:
     merged: dict[str, ModelRows] = {}
     for m in (m for result in results for m in result.rows):
         known = merged.get(m.name)
@@ -155,3 +168,64 @@ def _numbers(
     keys = [(m.name, p, layer) for m in models for p in range(m.n_particles) for layer in m.layers]
     groups = [(m.name, layer) for m in models for layer in m.layers]
     return {key: i for i, key in enumerate(keys)}, {key: i for i, key in enumerate(groups)}
+
+
+def _all(result: Scores) -> list[Measured]:
+    """Every measure's facts and sums, in order."""
+    return [Measured(result.measure, result.sums, result.pooled), *result.others]
+
+
+def _fields(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Those of a result that hold its measures."""
+    first, *others = measured
+    return {
+        "measure": first.facts,
+        "sums": first.sums,
+        "pooled": first.pooled,
+        "others": tuple(others),
+    }
+
+
+def _merged(one: Measured, two: Measured) -> Measured:
+    weights = one.sums.weight, two.sums.weight
+    pooled = one.pooled.merge(two.pooled) if one.pooled and two.pooled else None
+    return Measured(one.facts.merged(two.facts, weights), one.sums.merge(two.sums), pooled)
+
+
+def _facts_of_all(
+    parts: Sequence[MeasureFacts], places: Sequence[list[int]], rows: int
+) -> MeasureFacts:
+    """The facts of results side by side; what was fixed for a row comes from the first part."""
+    fixed: dict[str, tuple[float | None, ...]] = {}
+    for name in {name for part in parts for name in part.row_options}:
+        numbers: list[float | None] = [None] * rows
+        for part, at in reversed([*zip(parts, places, strict=True)]):
+            for row, number in zip(at, part.row_options.get(name, [None] * len(at)), strict=True):
+                numbers[row] = number
+        fixed[name] = tuple(numbers)
+    return replace(parts[0], row_options=fixed)
+
+
+def _require_same_options(first: Scores, second: Scores, action: str) -> None:
+    """Raises ValueError where the two were computed differently."""
+    if first.measures != second.measures:
+        raise ValueError(
+            f"{action} needs the same measures in all: {', '.join(first.measures)} and "
+            f"{', '.join(second.measures)}"
+        )
+    for key in _SAME:
+        mine, theirs = (r.provenance.get(key, _USUAL.get(key)) for r in (first, second))
+        if mine != theirs:
+            raise ValueError(f"{action} needs the same {key} in all: {mine!r} and {theirs!r}")
+    for one, two in zip(_all(first), _all(second), strict=True):
+        if (mine := dict(one.facts.options)) != (theirs := dict(two.facts.options)):
+            raise ValueError(
+                f'{action} needs the same "{one.facts.name}" in all: {mine} and {theirs}'
+            )
+        sizes = {size for m in (one, two) if (size := m.facts.block_size) is not None}
+        if len(sizes) > 1:
+            raise ValueError(
+                f'{action} needs blocks of one size in all, since "{one.facts.name}" means '
+                f"something else in others: {' and '.join(map(str, sorted(sizes)))} samples; give "
+                "the same hsic_batch_size to all runs"
+            )

@@ -18,6 +18,7 @@ from cka_widget.engine.features import Reduce
 from cka_widget.engine.groups import Groups
 from cka_widget.engine.interrupts import AtLast, Shield
 from cka_widget.engine.layers import Layers
+from cka_widget.engine.measures.registry import Measures
 from cka_widget.engine.options import check, names_checked
 from cka_widget.engine.prefetch import Prefetch
 from cka_widget.engine.result import CKAResult
@@ -62,9 +63,10 @@ def iter_compare(
     forward: Forwards = None,
     samples: CountSamples | Mapping[str, CountSamples] | None = None,
     reduce: Reduce = "flatten",
-    kernel: str = "linear",
-    unbiased: bool = True,
-    bandwidth: float = 0.4,
+    measures: Measures = None,
+    kernel: str | None = None,
+    unbiased: bool | None = None,
+    bandwidth: float | None = None,
     hsic_batch_size: int | None = None,
     groups: Groups | None = None,
     precision: str | None = None,
@@ -82,13 +84,14 @@ def iter_compare(
     one has been drawn from the loader by then, unless `stop_at_stderr` is given. Arguments and
     errors: see `compare`.
     """
-    kind = check(
+    chosen = check(
         models,
         {
             "layers": layers,
             "forward": forward,
             "samples": samples,
             "reduce": reduce,
+            "measures": measures,
             "kernel": kernel,
             "unbiased": unbiased,
             "bandwidth": bandwidth,
@@ -109,7 +112,7 @@ def iter_compare(
         forward=forward,
         samples=samples,
         reduce=reduce,
-        kernel=kind,
+        measures=chosen,
         hsic_batch_size=hsic_batch_size,
         groups=groups,
         precision=precision,
@@ -213,7 +216,12 @@ def compare(
             by model name; for batches whose tensors do not have them along their first axis.
         reduce: "flatten", "mean" (over space or unmasked tokens), "cls", "last", or a callable
             from an output (n, ...) to features (n, d).
-        kernel: "linear" or "rbf".
+        measures: which similarities to compute, all in the one pass: names ("cka", "rsa",
+            "distance_correlation", "mutual_knn", "within_class_cka") and instances of `Measure`,
+            such as `RSA(compare="spearman")` or one of your own. The first is shown unless another
+            is asked for. None takes "cka".
+        kernel: of CKA, "linear" or "rbf"; with the next two a short form of
+            `measures=[CKA(kernel=, unbiased=, bandwidth=)]`.
         unbiased: False takes the biased HSIC of Gretton et al. (2005), for comparison with
             papers: it overestimates similarity at small batches.
         bandwidth: of the RBF kernel, as a fraction of the median distance in the first batch.

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from cka_widget.engine.features import flatten
-from cka_widget.engine.hsic import HsicAccumulator
-from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.forming import Needs
+from cka_widget.engine.measures.accumulator import Accumulator
+from cka_widget.engine.measures.cka import CKA
 from cka_widget.engine.stack import GramStack
 from cka_widget.engine.sums import HsicSums
 
@@ -95,7 +96,7 @@ class MinibatchCKA:
         Raises:
             ValueError: an unknown kernel, or a bandwidth that is not above 0.
         """
-        self._kernel = Kernel(kernel, unbiased, bandwidth)
+        self._measure = CKA(kernel, unbiased, bandwidth)
         self._device = torch.device(device)
         self._options = (hsic_batch_size, dtype)
         self.reset()
@@ -103,9 +104,10 @@ class MinibatchCKA:
     def reset(self) -> None:
         """Forget everything."""
         hsic_batch_size, dtype = self._options
-        self._stack = GramStack(self._kernel, hsic_batch_size, self._device, dtype=dtype)
+        needs = Needs(self._measure.min_samples, self._measure.max_rho)
+        self._stack = GramStack(needs, hsic_batch_size, self._device, dtype=dtype)
         self._names: tuple[str, ...] = ()
-        self._acc: HsicAccumulator | None = None
+        self._acc: Accumulator | None = None
         self._merged: HsicSums | None = None
 
     @torch.no_grad()
@@ -123,13 +125,17 @@ class MinibatchCKA:
             raise ValueError(f"expected features {', '.join(self._names)}, got {', '.join(rows)}")
         n = len(next(iter(rows.values())))
         if not self._stack.begin(n):
-            raise ValueError(f"{n} samples are too few: at least {self._kernel.min_samples}")
+            raise ValueError(f"{n} samples are too few: at least {self._measure.min_samples}")
         self._names = tuple(rows)
         if self._acc is None:
             for _ in rows:
                 self._stack.add_row()
-            self._acc = HsicAccumulator(
-                list(range(len(rows))), [-1] * len(rows), len(rows), self._device
+            self._acc = Accumulator(
+                [self._measure],
+                list(range(len(rows))),
+                [-1] * len(rows),
+                len(rows),
+                self._device,
             )
 
         def put(chosen: Iterable[int]) -> None:
@@ -147,7 +153,7 @@ class MinibatchCKA:
         """
         others = list(others)
         for other in others:
-            mine, theirs = _measure(self._kernel), _measure(other._kernel)
+            mine, theirs = _said(self._measure), _said(other._measure)
             if mine != theirs:
                 raise ValueError(
                     f'merge_state needs one kernel and estimator in all: "{mine}" and "{theirs}"'
@@ -177,15 +183,15 @@ class MinibatchCKA:
         return pd.DataFrame(getattr(sums, what)(), self._names, self._names)
 
     def _sums(self) -> HsicSums | None:
-        own = None if self._acc is None else self._acc.rows.on_host()
+        own = None if self._acc is None else self._acc.each[0].rows.on_host()
         if own is None or self._merged is None:
             return own or self._merged
         return own.merge(self._merged)
 
 
-def _measure(kernel: Kernel) -> str:
-    bandwidth = f" of bandwidth {kernel.bandwidth}" if kernel.name == "rbf" else ""
-    return f"{kernel.name}{bandwidth}, {'unbiased' if kernel.unbiased else 'biased'}"
+def _said(cka: CKA) -> str:
+    bandwidth = f" of bandwidth {cka.bandwidth}" if cka.kernel == "rbf" else ""
+    return f"{cka.kernel}{bandwidth}, {'unbiased' if cka.unbiased else 'biased'}"
 
 
 def _features(name: str, x: Any) -> Tensor:

@@ -128,8 +128,12 @@ def shift_of(x: Tensor) -> Tensor:
 
 
 def boost_of(size: Tensor) -> Tensor:
-    """Exponent of the power of two that brings a Gram's `magnitude` near 1; 0 where none need."""
-    return _levelling(size, _PLAIN_GRAMS)
+    """Exponent of the power of four that brings a Gram's `magnitude` near 1; 0 where none need.
+
+    Even, so that distances, its roots, count in powers of two.
+    """
+    exponent = _levelling(size, _PLAIN_GRAMS)
+    return exponent - exponent.remainder(2)
 
 
 def _levelling(size: Tensor, plain: int) -> Tensor:

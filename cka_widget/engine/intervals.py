@@ -1,18 +1,12 @@
-"""Confidence intervals from standard errors; numpy and pandas only."""
+"""Confidence intervals from standard errors."""
 
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cka_widget.engine.sums import Array, HsicSums
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cka_widget.engine.result import CKAResult
 
 # Below this squared variation between blocks, rounding is all there is in the fourth moments.
 _SAME = 1e-6
@@ -63,29 +57,8 @@ def widths(sums: HsicSums, level: float) -> Array:
     return widening * student_quantile((1 + level) / 2, np.minimum(df[:, None], df))
 
 
-def interval(
-    result: CKAResult, row_model: str, col_model: str, level: float = 0.95
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Lower and upper end of the confidence interval of every cell of `matrix`.
-
-    value -+ (1 + 2 r) t stderr: the spread between a few blocks is itself uncertain, the more so
-    where some samples dominate, and 1.96 is too small then. See `widths`; 2.78 stderr at 5 even
-    blocks, 2.02 at 40. Means over particle pairs are taken as uneven as their worst pair.
-
-    Args:
-        result: of a run.
-        row_model: model of the rows.
-        col_model: model of the columns.
-        level: probability that the interval covers the value of unlimited data.
-
-    Returns:
-        Two frames, layers x layers; NaN under 5 blocks and where the value is undefined.
-
-    Raises:
-        ValueError: a level outside 0 ... 1.
-    """
+def checked(level: float) -> float:
+    """The level; raises ValueError where it is no probability."""
     if not 0 < level < 1:
         raise ValueError(f"level={level} must lie between 0 and 1")
-    value, stderr = result.matrix(row_model, col_model), result.stderr(row_model, col_model)
-    half = stderr * result.over_pairs(widths(result.sums, level), row_model, col_model).max(0)
-    return value - half, value + half
+    return level

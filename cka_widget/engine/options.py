@@ -13,7 +13,8 @@ import numpy as np
 from cka_widget.engine import accelerator
 from cka_widget.engine.devices import pick_device
 from cka_widget.engine.features import REDUCTIONS
-from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.measures.measure import Measure
+from cka_widget.engine.measures.registry import measures_of
 from cka_widget.text import did_you_mean
 
 P = ParamSpec("P")
@@ -46,7 +47,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
             raise TypeError(f'there is no option "{name}"{near}')
 
 
-def check(models: Any, options: Mapping[str, Any]) -> Kernel:
+def check(models: Any, options: Mapping[str, Any]) -> list[Measure]:
     """Check the values of `compare`'s options.
 
     Args:
@@ -54,7 +55,7 @@ def check(models: Any, options: Mapping[str, Any]) -> Kernel:
         options: by name; those that are left out have their defaults.
 
     Returns:
-        The kernel that they ask for.
+        The measures that they ask for.
 
     Raises:
         TypeError, ValueError: a value that cannot work; one sentence says which, and what can.
@@ -66,23 +67,27 @@ def check(models: Any, options: Mapping[str, Any]) -> Kernel:
     for option in _COUNTS:
         _check_count(option, options.get(option))
     for option in _SWITCHES:
-        if not isinstance(value := options.get(option, False), (bool, np.bool_)):
+        value = options.get(option, False)
+        if not isinstance(value, (bool, np.bool_)) and not (option == "unbiased" and value is None):
             raise TypeError(f"{option}={value!r} must be True or False")
     _check_axis(options.get("particle_axis"))
     _check_reduce(options.get("reduce", "flatten"))
     _check_groups(options.get("groups"))
-    kernel = Kernel(
-        options.get("kernel", "linear"),
-        options.get("unbiased", True),
-        options.get("bandwidth", 0.4),
+    measures = measures_of(
+        options.get("measures"),
+        options.get("kernel"),
+        options.get("unbiased"),
+        options.get("bandwidth"),
     )
     block, stderr = options.get("hsic_batch_size"), options.get("stop_at_stderr")
-    if block is not None and block < kernel.min_samples:
-        raise ValueError(f"hsic_batch_size={block} is too small: at least {kernel.min_samples}")
+    least = max(one.min_samples for one in measures)
+    if block is not None and block < least:
+        needs = "".join(f' for "{one.name}"' for one in measures[1:] if one.min_samples == least)
+        raise ValueError(f"hsic_batch_size={block} is too small: at least {least}{needs}")
     if stderr is not None and not isinstance(stderr, Real):
         raise TypeError(f"stop_at_stderr={stderr!r} must be a number, such as 0.01")
     accelerator.resolve(options.get("precision"), pick_device(options.get("device")))
-    return kernel
+    return measures
 
 
 def _check_models(option: str, value: Any, models: Any) -> None:

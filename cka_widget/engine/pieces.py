@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,10 @@ from cka_widget.engine.blocks import split
 from cka_widget.engine.budget import samples_at_once
 from cka_widget.engine.devices import ran_out
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.sample_facts import SampleFacts
 
-# The batches of the models, by name; their number of samples; the samples' groups.
-Piece = tuple[Mapping[str, Any], int, list[Hashable]]
+# The batches of the models, by name; their number of samples; what is known of the samples.
+Piece = tuple[Mapping[str, Any], int, SampleFacts]
 
 
 class Pieces:
@@ -37,22 +38,22 @@ class Pieces:
         """Keep the Grams of large batches within `budget.samples_at_once`."""
         self._limit = samples_at_once(n_rows, hsic_batch_size)
 
-    def of(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> Iterator[Piece]:
+    def of(self, batches: Mapping[str, Any], n: int, facts: SampleFacts) -> Iterator[Piece]:
         """The batch, or near-equal pieces of it.
 
         Args:
             batches: of every model.
             n: number of samples.
-            groups: of the samples; empty without `groups=`.
+            facts: of the samples.
         """
         bounds = [b for s in split(n, self._limit, self._min_samples) for b in s.bounds()]
         if len(bounds) < 2:
-            yield batches, n, groups
+            yield batches, n, facts
             return
         for start, stop in bounds:
             part = each(batches, partial(rows, start=start, stop=stop, n=n))
             # The limit may have become smaller in the pieces before.
-            yield from self.of(part, stop - start, groups[start:stop])
+            yield from self.of(part, stop - start, facts.part(start, stop))
 
     def can_halve(self, batches: Mapping[str, Any], n: int) -> bool:
         """May a batch of n samples be cut in two?"""

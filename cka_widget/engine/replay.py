@@ -93,7 +93,7 @@ class Replay:
             batches: by model, on the device; all of it may matter to the models.
             run: fills the stack from batches.
         """
-        if self.refused is not None or not self._stack.settled():
+        if self.refused is not None or not self._stack.formed.settled():
             run(batches)
             return
         key = self._stack.formation(), layout(batches)

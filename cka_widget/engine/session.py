@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import platform
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -27,12 +28,16 @@ from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.failures import failing
 from cka_widget.engine.features import Reduce
+from cka_widget.engine.forming import Needs
 from cka_widget.engine.groups import Arrangement, Grouping, Groups
-from cka_widget.engine.hsic import HsicAccumulator
 from cka_widget.engine.interrupts import Shield
-from cka_widget.engine.kernel import Kernel
 from cka_widget.engine.layers import Layers, choose, layers_of
 from cka_widget.engine.masks import masks_of, unread_sentence
+from cka_widget.engine.measure_facts import Measured, MeasureFacts
+from cka_widget.engine.measures.accumulator import Accumulator, MeasureSums
+from cka_widget.engine.measures.cka import CKA
+from cka_widget.engine.measures.classes import Classes
+from cka_widget.engine.measures.measure import Measure
 from cka_widget.engine.modes import eager
 from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.particles import Pass, as_passes, bound
@@ -41,6 +46,7 @@ from cka_widget.engine.placement import Placement
 from cka_widget.engine.prefetch import Loaded
 from cka_widget.engine.replay import Replay
 from cka_widget.engine.result import CKAResult
+from cka_widget.engine.sample_facts import SampleFacts
 from cka_widget.engine.samples import CountSamples, Samples, StepsFirst
 from cka_widget.engine.short_passes import ShortPasses
 from cka_widget.engine.stack import GramStack
@@ -60,7 +66,7 @@ class Session:
         forward: Forwards,
         samples: CountSamples | Mapping[str, CountSamples] | None,
         reduce: Reduce,
-        kernel: Kernel,
+        measures: Sequence[Measure],
         hsic_batch_size: int | None,
         groups: Groups | None,
         precision: str | None,
@@ -81,12 +87,16 @@ class Session:
         }
         self._unlabelled: set[str] = set()  # models whose batches hold inputs in the labels' place
         self._samples_of = {name: self._counter(name, samples) for name in self.models}
-        self._kernel = kernel
+        self._measures = list(measures)
+        self._needs = Needs(
+            min_samples=max(one.min_samples for one in measures),
+            max_rho=min(one.max_rho for one in measures),
+            raw=any(one.needs_raw for one in measures),
+        )
+        self._classes = Classes(measures, hsic_batch_size)
         self._precision = accelerator.resolve(precision, self.device)
         self.provenance: dict[str, Any] = {
-            "kernel": kernel.name,
-            "unbiased": kernel.unbiased,
-            "bandwidth": kernel.bandwidth if kernel.name == "rbf" else None,
+            **_cka_options(measures),
             "hsic_batch_size": hsic_batch_size,
             "groups": groups is not None,
             "reduce": reduce if isinstance(reduce, str) else getattr(reduce, "__name__", "custom"),
@@ -110,12 +120,12 @@ class Session:
         self._hsic_batch_size = hsic_batch_size
         self._grouping: Grouping | None = None
         if groups is not None:
-            self._grouping = Grouping(groups, hsic_batch_size, kernel.min_samples)
+            self._grouping = Grouping(groups, hsic_batch_size, self._needs.min_samples)
         self._placement = Placement([run for run, _ in self._passes], self.device)
-        self._diagnostics = Diagnostics(kernel.min_samples)
+        self._diagnostics = Diagnostics(self._needs.min_samples)
         self._table: RowTable | None = None
-        self._sums: HsicAccumulator | None = None
-        self._pieces = Pieces(self.device, kernel.min_samples)
+        self._sums: Accumulator | None = None
+        self._pieces = Pieces(self.device, self._needs.min_samples)
         self._short_passes = ShortPasses(reduce)
         self._meanwhile: Callable[[], None] | None = None
         self._copies = Copies()
@@ -134,7 +144,7 @@ class Session:
     def _prepare(self) -> None:
         """Empty captures, before the first batch or after one that did not fit."""
         self._stack = GramStack(
-            self._kernel,
+            self._needs,
             self._hsic_batch_size,
             self.device,
             precision=self._precision,
@@ -146,7 +156,7 @@ class Session:
         self._replay = Replay(self._stack, self.device, self._placement)
         if self._grouping is not None:
             self._replay.refuse("groups= puts the samples of every batch in an order of its own")
-        self._stack.steady = self._cuda_graph and self._replay.refused is None
+        self._stack.formed.steady = self._cuda_graph and self._replay.refused is None
 
     def _likely_rows(self) -> int:
         """As far as can be told before a pass: every chosen module once, of every particle."""
@@ -217,14 +227,14 @@ class Session:
         before = copy.copy(self._sums), self.samples, self.batches
         try:
             try:
-                self._take(loaded.placed, n, self._group_values(given[0], n))
+                self._take(loaded.placed, n, self._facts(given, n))
             except _Recounted as found:
                 n = found.n
                 for name, batch in loaded.given.items():
                     self._samples_of[name].learn(batch, n)
                 self._short_passes.forget()
                 self._begin_again()
-                self._take(loaded.placed, n, self._group_values(given[0], n))
+                self._take(loaded.placed, n, self._facts(given, n))
             self.batches += 1
         except BaseException:  # of a batch that ran in pieces none counts without all others
             self._sums, self.samples, self.batches = before
@@ -236,6 +246,10 @@ class Session:
             order = self._grouping.arrange(values, self.batches).order
             self._grouping.drawn(n)
         self._diagnostics.observe(list(labelled.values()), n, order)
+
+    def _facts(self, given: list[Any], n: int) -> SampleFacts:
+        groups = self._group_values(given[0], n)
+        return SampleFacts(groups, self._classes.values(given, n, self.batches + 1))
 
     def _group_values(self, batch: Any, n: int) -> list[Hashable]:
         """The samples' groups, none where there is no `groups=`."""
@@ -251,19 +265,19 @@ class Session:
         size = self._hsic_batch_size
         if self._grouping is not None:
             size = min(size or n, len(set(self._group_values(given[0], n))))
-        check(rows, n, size, self._kernel.min_samples, self.device)
+        check(rows, n, size, self._needs.min_samples, self.device)
 
-    def _take(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
+    def _take(self, batches: Mapping[str, Any], n: int, facts: SampleFacts) -> None:
         """Run the batch, in near-equal pieces where it does not fit the device's memory."""
-        for piece in self._pieces.of(batches, n, groups):
+        for piece in self._pieces.of(batches, n, facts):
             self._take_piece(*piece)
 
-    def _take_piece(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
+    def _take_piece(self, batches: Mapping[str, Any], n: int, facts: SampleFacts) -> None:
         try:
-            self._run_all(batches, n, groups)
+            self._run_all(batches, n, facts)
         except _Disproved:
             self._begin_again()
-            self._take_piece(batches, n, groups)
+            self._take_piece(batches, n, facts)
             return
         except Exception as error:
             if not lacked_memory(error):
@@ -279,7 +293,7 @@ class Session:
         if self._table is None:
             self._begin_again()
         free_memory(self.device)
-        self._take(batches, n, groups)
+        self._take(batches, n, facts)
 
     def _begin_again(self) -> None:
         """Forget what a first batch gave that did not end."""
@@ -287,20 +301,24 @@ class Session:
         self._prepare()
         self._attach()
 
-    def _run_all(self, batches: Mapping[str, Any], n: int, groups: list[Hashable]) -> None:
+    def _run_all(self, batches: Mapping[str, Any], n: int, facts: SampleFacts) -> None:
         arranged = None
         if self._grouping is not None:
-            arranged = self._grouping.arrange(groups, self.batches + 1)
-        if self._table is not None and n < self._kernel.min_samples:
-            self._note(groups, arranged)
+            arranged = self._grouping.arrange(facts.groups, self.batches + 1)
+        if self._table is not None and n < self._needs.min_samples:
+            self._note(facts, arranged)
             return  # it adds nothing, and some models cannot run on so few
         with _modes():
-            blocks = self._stack.begin(n, arranged)
+            labels = self._classes.numbers(facts.classes)
+            blocks = self._stack.begin(n, arranged, labels)
             if self._cuda_graph:
                 self._replay.fill(self._calls(batches), lambda given: self._fill(given, n))
             else:
                 self._fill(batches, n)
-        self._note(groups, arranged)
+        self._note(facts, arranged)
+        self._classes.note(
+            labels, self._stack.segments, None if arranged is None else arranged.order
+        )
         meanwhile, self._meanwhile = self._meanwhile, None
         if meanwhile is not None:
             meanwhile()
@@ -309,18 +327,18 @@ class Session:
                 self._refuse_nothing()
                 self._table = RowTable(self._captures)
                 table = self._table
-                self._sums = HsicAccumulator(
-                    table.groups, table.owners, table.n_groups, self.device
+                self._sums = Accumulator(
+                    self._measures, table.groups, table.owners, table.n_groups, self.device
                 )
             if blocks:
                 self._table.note_missing(self._stack.missing())
                 self._sums.update(self._stack, lambda again: self._run_again(batches, n, again))
                 self.samples += n if arranged is None else len(arranged.order)
 
-    def _note(self, groups: list[Hashable], arranged: Arrangement | None) -> None:
+    def _note(self, facts: SampleFacts, arranged: Arrangement | None) -> None:
         """Once for all that went in: what is begun again must not seem to cross batches."""
         if self._grouping is not None and arranged is not None:
-            self._grouping.note(groups, arranged)
+            self._grouping.note(facts.groups, arranged)
 
     def _fill(self, batches: Mapping[str, Any], n: int) -> None:
         for run, capture in self._captures:
@@ -339,7 +357,7 @@ class Session:
 
     def _refuse_nothing(self) -> None:
         """Raises CompareError where no output of the first batch gave a row."""
-        if self._stack.rows:
+        if self._stack.n_rows:
             return
         entries = [entry for _, capture in self._captures for entry in capture.entries.values()]
         reason = next((entry.reason for entry in entries if entry.reason), "none of them ran")
@@ -455,17 +473,16 @@ class Session:
         if self._table is None or self._sums is None:
             raise CompareError("the loader gave no batches")
         order = np.array(self._table.order, dtype=np.int64)
-        sums = self._sums.rows.on_host().take(order)
-        pooled = None if self._sums.pooled is None else self._sums.pooled.on_host()
-        if self._grouping is not None and self._grouping.crossed:
-            sums, pooled = sums.without_errors(), pooled and pooled.without_errors()
-        reasons = zip(self._table.reasons(), self._table.order, sums.d.tolist(), strict=True)
+        first, *others = (self._measured(one, order) for one in self._sums.each)
+        reasons = zip(self._table.reasons(), self._table.order, first.sums.d.tolist(), strict=True)
         return CKAResult(
             rows=self._table.models,
-            sums=sums,
-            pooled=pooled,
+            sums=first.sums,
+            pooled=first.pooled,
+            measure=first.facts,
+            others=tuple(others),
             row_reasons=tuple(
-                why or (self._stack.why(row, own) if row >= 0 else None)
+                why or (self._stack.formed.why(row, own) if row >= 0 else None)
                 for why, row, own in reasons
             ),
             samples=self.samples,
@@ -473,11 +490,19 @@ class Session:
             warnings=tuple(self._warnings()),
             provenance={
                 **self.provenance,
-                "sigma": self._sigma(),
+                "sigma": _sigma([first.facts, *(one.facts for one in others)]),
                 "classes": self._diagnostics.classes,
                 "seconds": seconds,
             },
         )
+
+    def _measured(self, one: MeasureSums, order: npt.NDArray[np.int64]) -> Measured:
+        """One measure's sums, in the order of the result's rows."""
+        sums = one.rows.on_host().take(order)
+        pooled = None if one.pooled is None else one.pooled.on_host()
+        if self._grouping is not None and self._grouping.crossed:
+            sums, pooled = sums.without_errors(), pooled and pooled.without_errors()
+        return Measured(one.facts(order), sums, pooled)
 
     def _warnings(self) -> Iterator[str]:
         repeats = self.later_notes()
@@ -493,23 +518,33 @@ class Session:
         if self._cuda_graph:
             yield from self._replay.warnings()
         yield from self._pieces.warnings()
-
-    def _sigma(self) -> list[float | None] | None:
-        """Bandwidth of the RBF kernel for every row of the result."""
-        if self._kernel.name != "rbf" or self._table is None:
-            return None
-        rows = self._stack.rows
-        return [rows[row].sigma if row >= 0 else None for row in self._table.order]
+        yield from self._classes.warnings()
 
     def good_enough(self, stderr: float) -> bool:
         """No cell's standard error is above this."""
-        if self._sums is None or self._sums.rows.blocks < MIN_BLOCKS:
+        if self._sums is None or self._sums.each[0].rows.blocks < MIN_BLOCKS:
             return False
         return self.result(0.0).worst_stderr() <= stderr
 
 
 class _Disproved(Exception):
     """The first batch did not show what a short pass had let one presume of a model."""
+
+
+def _cka_options(measures: Sequence[Measure]) -> dict[str, Any]:
+    """Kernel and estimator of the first measure that is a CKA."""
+    cka = next((one for one in measures if isinstance(one, CKA)), None)
+    if cka is None:
+        return {}
+    rbf = cka.kernel == "rbf"
+    bandwidth = cka.bandwidth if rbf else None
+    return {"kernel": cka.kernel, "unbiased": cka.unbiased, "bandwidth": bandwidth}
+
+
+def _sigma(measures: list[MeasureFacts]) -> list[float | None] | None:
+    """Bandwidth of the first RBF kernel for every row of the result."""
+    found = next((one.row_options["sigma"] for one in measures if one.row_options), None)
+    return None if found is None else list(found)
 
 
 class _Recounted(Exception):

@@ -1,4 +1,4 @@
-"""A result as one safetensors file: arrays, and JSON for all that is text."""
+"""Scores as one safetensors file: arrays, and JSON for all that is text."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from cka_widget.engine.result import CKAResult
+from cka_widget.engine.measure_facts import Measured, MeasureFacts
 from cka_widget.engine.rows import ModelRows
+from cka_widget.engine.scores import Scores
 from cka_widget.engine.sums import ARRAYS, HsicSums, empty, of_older_sums
 
-# Format 3 has a checksum, the ids of its runs, units and what chance gives; 2 brought `moments`.
+# Format 3 has a checksum, the ids of its runs, measures, units and what chance gives; 2 brought
+# `moments`.
 VERSION = 3
 _KEY, _CHECKSUM = "cka_widget", "sha256"
 # Above any count or sum of a run, and far within float64.
@@ -39,7 +41,7 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def save(result: CKAResult, path: str | PathLike[str]) -> None:
+def save(result: Scores, path: str | PathLike[str]) -> None:
     """Write a result with its sums, so that it can be merged later; nothing is pickled.
 
     The file is written beside `path`, as `path` with ".part-" and a number, and takes its place
@@ -51,7 +53,9 @@ def save(result: CKAResult, path: str | PathLike[str]) -> None:
     """
     if not (directory := Path(path).parent).is_dir():
         raise FileNotFoundError(f"cannot save {path}: create the directory {directory} first")
-    parts = {"": result.sums} | ({"pooled.": result.pooled} if result.pooled else {})
+    measured = [Measured(result.measure, result.sums, result.pooled), *result.others]
+    parts = {_prefix(k): one.sums for k, one in enumerate(measured)}
+    parts |= {_prefix(k) + "pooled.": one.pooled for k, one in enumerate(measured) if one.pooled}
     arrays = {
         prefix + name: np.ascontiguousarray(getattr(sums, name))
         for prefix, sums in parts.items()
@@ -60,6 +64,7 @@ def save(result: CKAResult, path: str | PathLike[str]) -> None:
     text = {
         "version": VERSION,
         "rows": [asdict(rows) for rows in result.rows],
+        "measures": [asdict(one.facts) for one in measured],
         "row_reasons": result.row_reasons,
         "weight": result.sums.weight,
         "blocks": result.sums.blocks,
@@ -74,6 +79,11 @@ def save(result: CKAResult, path: str | PathLike[str]) -> None:
         _replace(Path(path), data)
     except OSError as error:
         raise OSError(f"cannot save {path}: {error}") from error
+
+
+def _prefix(measure: int) -> str:
+    """Before the names of a measure's arrays; nothing for the first, as in files that had one."""
+    return f"{measure}." if measure else ""
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -102,8 +112,8 @@ def _checksum(header: str, arrays: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def load(path: str | PathLike[str]) -> CKAResult:
-    """Read what `CKAResult.save` wrote; torch need not be installed.
+def read(path: str | PathLike[str]) -> dict[str, Any]:
+    """The fields of the `Scores` that `save` wrote; torch need not be installed.
 
     Raises:
         FileNotFoundError: no such file.
@@ -140,7 +150,7 @@ def _check(metadata: Mapping[str, str], arrays: Mapping[str, Any]) -> None:
         raise ValueError("its contents were changed after it was saved")
 
 
-def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
+def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     for what, kind in _KINDS.items():
         if not isinstance(text[what], kind) or isinstance(text[what], bool):
             raise TypeError(f"its {what} is a {type(text[what]).__name__}")
@@ -155,18 +165,88 @@ def _restore(text: dict[str, Any], arrays: dict[str, Any]) -> CKAResult:
     if len(text["row_reasons"]) != sum(map(len, rows)):
         raise ValueError("its reasons do not fit its layers")
     _check_provenance(text["provenance"], sum(map(len, rows)))
-    pooled = None
-    if "pooled.h" in arrays or any(m.n_particles > 1 for m in rows):
-        pooled = _sums("pooled.", sum(len(m.layers) for m in rows), text, arrays)
-    return CKAResult(
-        rows=rows,
-        sums=_sums("", sum(map(len, rows)), text, arrays),
-        pooled=pooled,
-        row_reasons=tuple(None if r is None else _text(r) for r in text["row_reasons"]),
-        samples=text["samples"],
-        batches=text["batches"],
-        warnings=tuple(map(_text, text["warnings"])),
-        provenance=text["provenance"],
+    size = sum(map(len, rows))
+    layers = sum(len(m.layers) for m in rows)
+    ensembles = any(m.n_particles > 1 for m in rows)
+    measured = []
+    for k, facts in enumerate(_facts(text, size)):
+        prefix, pooled = _prefix(k), None
+        if prefix + "pooled.h" in arrays or ensembles:
+            pooled = _sums(prefix + "pooled.", layers, text, arrays)
+        measured.append(Measured(facts, _sums(prefix, size, text, arrays), pooled))
+    first, *others = measured
+    return {
+        "rows": rows,
+        "measure": first.facts,
+        "sums": first.sums,
+        "pooled": first.pooled,
+        "others": tuple(others),
+        "row_reasons": tuple(None if r is None else _text(r) for r in text["row_reasons"]),
+        "samples": text["samples"],
+        "batches": text["batches"],
+        "warnings": tuple(map(_text, text["warnings"])),
+        "provenance": text["provenance"],
+    }
+
+
+def _facts(text: dict[str, Any], rows: int) -> list[MeasureFacts]:
+    """What is known of the measures; files that do not say it hold one CKA."""
+    listed = text.get("measures")
+    if listed is None:
+        return [_older_cka(text["provenance"])]
+    if not isinstance(listed, list) or not listed:
+        raise TypeError(f"its measures are {listed!r}")
+    found = [_one_measure(rows, **one) for one in listed]
+    if len({one.name for one in found}) != len(found):
+        raise ValueError("two of its measures have one name")
+    return found
+
+
+def _one_measure(
+    rows: int,
+    name: Any,
+    title: Any,
+    options: Any,
+    chance: Any,
+    block_size: Any,
+    invariances: Any,
+    permuted: Any,
+    row_options: Any,
+) -> MeasureFacts:
+    if chance is not None and not (_is_number(chance) and abs(chance) < _MOST):
+        raise ValueError(f"its value by chance is {chance!r}")
+    if block_size is not None and (type(block_size) is not int or not 0 < block_size < _MOST):
+        raise ValueError(f"its block size is {block_size!r}")
+    if type(permuted) is not bool or not isinstance(options, dict):
+        raise TypeError("what it says of its measures is of another kind")
+    fixed = {_text(key): tuple(numbers) for key, numbers in row_options.items()}
+    for numbers in fixed.values():
+        if len(numbers) != rows or any(n is not None and not _is_number(n) for n in numbers):
+            raise ValueError("what its first batch fixed does not fit its layers")
+    return MeasureFacts(
+        name=_text(name),
+        title=_text(title),
+        options=options,
+        chance=chance,
+        block_size=block_size,
+        invariances=tuple(map(_text, invariances)),
+        permuted=permuted,
+        row_options=fixed,
+    )
+
+
+def _older_cka(provenance: Mapping[str, Any]) -> MeasureFacts:
+    """Of a file that tells kernel and estimator only."""
+    kernel, unbiased = provenance.get("kernel", "linear"), provenance.get("unbiased", True)
+    options: dict[str, Any] = {"kernel": kernel, "unbiased": unbiased}
+    rbf, sigma = kernel == "rbf", provenance.get("sigma")
+    return MeasureFacts(
+        name="cka",
+        title="CKA, RBF kernel" if rbf else "CKA",
+        options=options | ({"bandwidth": provenance.get("bandwidth")} if rbf else {}),
+        chance=0.0 if unbiased else None,
+        permuted=bool(unbiased),
+        row_options={"sigma": tuple(sigma)} if sigma else {},
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cka_widget.engine.chance import caveat
 from cka_widget.engine.keys import Cell, LayerKey
-from cka_widget.engine.null import caveat
 from cka_widget.widgets.mds import angular_distance, classical_mds
 from cka_widget.widgets.particle_stats import OddOne, Verdict, judge, pair_mask
 

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.groups import arrange
-from cka_widget.engine.storage import load
+from cka_widget.engine.result import load
 from cka_widget.engine.sums import ARRAYS
 
 

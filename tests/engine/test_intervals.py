@@ -10,8 +10,8 @@ from checks import run
 from oracles import reference_compare
 from scipy import stats
 
-from cka_widget.engine.hsic import Sums
 from cka_widget.engine.intervals import student_quantile, widths
+from cka_widget.engine.measures.running_sums import Sums
 from cka_widget.engine.sums import HsicSums
 
 

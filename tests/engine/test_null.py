@@ -16,7 +16,6 @@ from oracles import hsic_song, linear_gram, rbf_gram
 from torch import nn
 
 from cka_widget.engine import permutations
-from cka_widget.engine.null import p_values
 from cka_widget.engine.result import CKAResult
 
 
@@ -145,7 +144,7 @@ def test_unrelated_features_vary_as_the_null_says(width: int) -> None:
     deviations = [r.null("a", "a").loc["left", "right"] for r in results]
     assert np.mean(scores) == pytest.approx(0, abs=4 * np.mean(deviations) / np.sqrt(300))
     assert np.std(scores) == pytest.approx(np.mean(deviations), rel=0.12)
-    p = [p_values(r, "a", "a").loc["left", "right"] for r in results]
+    p = [r.p_values("a", "a").loc["left", "right"] for r in results]
     assert np.mean(np.less(p, 0.05)) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
     if width == 1:  # there the chi-square is no bound but the shape
         distance = np.abs(np.sort(p) - np.linspace(0, 1, len(p))).max()
@@ -167,7 +166,7 @@ def test_what_is_above_chance() -> None:
 def test_above_chance_is_a_level_of_p(alpha: float) -> None:
     """With Bonferroni's divisor, the defined cells."""
     result = run({"a": zoo.seeded(zoo.Dead), "b": zoo.mlp(0)}, zoo.vectors(160, batch=32))
-    p = p_values(result, "a", "b")
+    p = result.p_values("a", "b")
     cells = p.notna().to_numpy().sum()
     expected = p <= alpha / cells
     assert result.above_chance("a", "b", alpha).equals(expected)

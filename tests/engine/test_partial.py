@@ -15,9 +15,10 @@ from checks import largest_error, run
 from oracles import reference_compare
 from torch import Tensor, nn
 
-from cka_widget.engine import hsic, stack
+from cka_widget.engine import forming
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.measures import running_sums
 from cka_widget.engine.stack import GramStack
 
 
@@ -105,15 +106,15 @@ def test_a_real_signal_at_any_moment(seed: int) -> None:
 
 
 def test_ctrl_c_held_back_by_the_sums_counts_their_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    add, calls = hsic.Sums.add, [0]
+    add, calls = running_sums.Sums.add, [0]
 
-    def interrupted(self: hsic.Sums, *args: Any) -> None:
+    def interrupted(self: running_sums.Sums, *args: Any) -> None:
         calls[0] += 1
         if calls[0] == 3:
             os.kill(os.getpid(), signal.SIGINT)
         add(self, *args)
 
-    monkeypatch.setattr(hsic.Sums, "add", interrupted)
+    monkeypatch.setattr(running_sums.Sums, "add", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         compare({"a": zoo.mlp()}, zoo.vectors(160), progress=False)
     assert (caught.value.result.batches, caught.value.result.samples) == (3, 48)
@@ -139,7 +140,7 @@ def _out_of_memory(above: int, n: int) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-@pytest.mark.parametrize("where", ["_reserve", "_multiply"])
+@pytest.mark.parametrize("where", ["_reserve", "_of"])
 def test_memory_that_ends_outside_the_model_halves_the_batch(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +178,7 @@ def test_a_second_pass_that_fails_leaves_no_trace(monkeypatch: pytest.MonkeyPatc
             yield batch + 1e6 * (number == 2)
 
     models = {"a": zoo.seeded(Failing), "b": zoo.mlp()}
-    monkeypatch.setattr(stack, "FORM_AGAIN", 1.0)
+    monkeypatch.setattr(forming, "FORM_AGAIN", 1.0)
     with pytest.raises(CompareError, match="no second pass") as caught:
         run(models, list(jumping()))
     models["a"].calls = 0

@@ -21,8 +21,9 @@ from torch.utils._pytree import tree_leaves
 
 from cka_widget.engine import accelerator, stack
 from cka_widget.engine.compare import iter_compare
-from cka_widget.engine.hsic import HsicAccumulator
-from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.forming import Needs
+from cka_widget.engine.measures.accumulator import Accumulator
+from cka_widget.engine.measures.cka import CKA
 from cka_widget.engine.probed import Presumed, Probe
 from cka_widget.engine.stack import GramStack
 
@@ -152,17 +153,17 @@ def test_grams_and_sums_stay_where_they_are(
     reads: list[int] = []
     monkeypatch.setattr(torch.Tensor, "tolist", lambda x: reads.append(1) or [0.0] * len(x))
     meta = torch.device("meta")
-    held = GramStack(Kernel("linear", unbiased, 0.4), block, meta, precision=precision)
-    sums = HsicAccumulator([0, 0, 1], [0, 1, -1], 2, torch.device("cpu"))
-    sums._weights = torch.ones(3, dtype=torch.float64)
-    for owner in (sums, sums.rows, sums.pooled):
+    held = GramStack(Needs(), block, meta, precision=precision)
+    sums = Accumulator([CKA(unbiased=unbiased)], [0, 0, 1], [0, 1, -1], 2, torch.device("cpu"))
+    (one,) = sums.each
+    for owner in (one, one.rows, one.pooled, one._pooling):
         for name, value in vars(owner).items():
             if isinstance(value, torch.Tensor):
                 setattr(owner, name, value.to(meta))
-    sums._device, sums._known = meta, ([0] * 3, [0.0] * 3)
+    one._device, one._known = meta, ([0] * 3, [0.0] * 3)
     for _ in range(3):
         held.add_row()
-    for row in held.rows:
+    for row in held.formed.rows:
         row.look, row.centre_features = False, precision == "medium"
     for batch in range(2):
         held.begin(n)

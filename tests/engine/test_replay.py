@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cka_widget.engine import accelerator
 from cka_widget.engine.compare import iter_compare
-from cka_widget.engine.kernel import Kernel
+from cka_widget.engine.forming import Needs
 from cka_widget.engine.particles import StackedParticles
 from cka_widget.engine.recordable import Recordable
 from cka_widget.engine.stack import GramStack
@@ -173,21 +173,21 @@ def test_a_replayed_batch_hands_over_the_batch_and_the_products(tapes: Tapes) ->
     assert counted(6) > counted(2) + 2 * 2 * 4
 
 
-@pytest.mark.parametrize("kernel", ["linear", "rbf"])
+@pytest.mark.parametrize("max_rho", [1000.0, 30.0])
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("precision", accelerator.PRECISIONS)
 @pytest.mark.parametrize("block", [None, 16])
 @pytest.mark.parametrize("look", [False, True])
 def test_grams_never_leave_the_device(
-    kernel: str, centred: bool, precision: str, block: int | None, look: bool
+    max_rho: float, centred: bool, precision: str, block: int | None, look: bool
 ) -> None:
     """Torch's "meta" device stands for another than the host's: its numbers cannot be read."""
     device = torch.device("meta")
-    stack = GramStack(Kernel(kernel, True, 0.4), block, device, precision=precision, capacity=3)
+    stack = GramStack(Needs(max_rho=max_rho), block, device, precision=precision, capacity=3)
     for _ in range(3):
         stack.add_row()
-    for row in stack.rows:
-        row.look, row.centre_features, row.sigma = look, centred, 1.0
+    for row in stack.formed.rows:
+        row.look, row.centre_features = look, centred
     stack.begin(40)
     with Recordable(device) as found:
         stack.put(0, torch.randn(40, 4096, device=device))

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from cka_widget.engine import accelerator, gram
 from cka_widget.engine.combine import concat
 from cka_widget.engine.functional import MinibatchCKA, cka
-from cka_widget.engine.result import CKAResult
-from cka_widget.engine.storage import load
+from cka_widget.engine.result import CKAResult, load
 
 TOLERANCE = {"highest": 1e-4, "high": 1e-4, "medium": 3e-3}
 

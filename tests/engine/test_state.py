@@ -19,10 +19,10 @@ from checks import TOLERANCE, largest_error, run
 from oracles import reference_compare
 from torch import nn
 
-from cka_widget.engine import hsic
 from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.devices import pick_device
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.measures import running_sums
 
 
 def busy_model() -> nn.Module:
@@ -237,9 +237,9 @@ def test_killed_at_any_moment(seed: int) -> None:
 @pytest.mark.parametrize("at", [1, 3, 4])
 def test_ctrl_c_amid_the_sums_waits_for_their_end(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a batch in the sums would be a wrong score: the interrupt comes after it."""
-    add, calls = hsic.Sums.add, [0]
+    add, calls = running_sums.Sums.add, [0]
 
-    def interrupted(self: hsic.Sums, *args: Any) -> None:
+    def interrupted(self: running_sums.Sums, *args: Any) -> None:
         calls[0] += 1
         if calls[0] == at:
             os.kill(os.getpid(), signal.SIGINT)
@@ -248,7 +248,7 @@ def test_ctrl_c_amid_the_sums_waits_for_their_end(at: int, monkeypatch: pytest.M
     models, batches = {"a": zoo.mlp(), "b": zoo.mlp(1)}, zoo.vectors(96, batch=16)
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
-        patch.setattr(hsic.Sums, "add", interrupted)
+        patch.setattr(running_sums.Sums, "add", interrupted)
         with pytest.raises(KeyboardInterrupt) as caught:
             run(models, batches)
     assert signal.getsignal(signal.SIGINT) is handler

@@ -22,7 +22,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import cka_widget as cw
-from cka_widget.engine.result import NEVER_TOGETHER, CKAResult
+from cka_widget.engine.result import CKAResult
+from cka_widget.engine.scores import NEVER_TOGETHER
 from cka_widget.torch_cka import CKA
 
 MODELS = {
