@@ -80,7 +80,6 @@ ENGINE = {
     "workers": {"errors"},
     "repeats": {"batches", "loaders"},
     "streams": {"batches", "drawing", "errors", "loaders", "repeats", "workers"},
-    "neighbours": set(),
     "groups": {"blocks", "errors"},
     "clusters": {"accelerator", "permutations"},
     "diagnostics": {"labels"},

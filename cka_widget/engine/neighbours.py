@@ -19,6 +19,8 @@ import math
 import torch
 from torch import Tensor
 
+from cka_widget.engine.stack import GramStack
+
 # Probability that samples in random order are said to depend on each other: a bound, by
 # Hoeffding (1963); some 0.1% of runs are.
 _FALSE_ALARMS = 0.01
@@ -60,6 +62,21 @@ class Neighbours:
         above = alike - total / 2
         chance = math.exp(-2 * above**2 / max(total, 1))
         return alike > _LEAST_SHARE * total and chance <= _FALSE_ALARMS
+
+
+def after_batch(before: Neighbours, stack: GramStack) -> Neighbours:
+    """The votes so far, and those of a batch's Grams."""
+    at, known = 0, set[int]()
+    for s in stack.segments:
+        grams, clusters = stack.grams_of(s, 0, s.blocks), stack.clusters[at : at + s.blocks]
+        if clusters:  # the blocks of a cluster would vote alike, so that only its first does
+            new = {c: i for i, c in reversed([*enumerate(clusters)]) if c not in known}
+            known |= new.keys()
+            grams = grams[:, sorted(new.values())]
+        at += s.blocks
+        if s.size >= 4:
+            before = before.seen(grams)
+    return before
 
 
 def votes(grams: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from cka_widget.engine.forming import Forming, Needs
 from cka_widget.engine.gram import Slots
 from cka_widget.engine.gram_blocks import Blocks
 from cka_widget.engine.groups import Arrangement
-from cka_widget.engine.neighbours import Neighbours
 from cka_widget.engine.raw import RawFacts
 
 # Blocks x R x R numbers multiplied at a time: bounds the memory beside the Grams; the second on
@@ -189,20 +188,6 @@ class GramStack:
         for row in self.missing():
             self._buffer[row].fill_(math.nan)
 
-    def neighbours(self, before: Neighbours) -> Neighbours:
-        """With what the batch's Grams tell of samples that lie side by side."""
-        at, known = 0, set[int]()
-        for s in self.segments:
-            grams, clusters = self._grams_of(s, 0, s.blocks), self.clusters[at : at + s.blocks]
-            if clusters:  # the blocks of a cluster would vote alike, so that only its first does
-                new = {c: i for i, c in reversed([*enumerate(clusters)]) if c not in known}
-                known |= new.keys()
-                grams = grams[:, sorted(new.values())]
-            at += s.blocks
-            if s.size >= 4:
-                before = before.seen(grams)
-        return before
-
     def units(self) -> list[int]:
         """K of every row is what stands here times 2^unit."""
         return [row.unit for row in self.formed.rows]
@@ -240,9 +225,9 @@ class GramStack:
         if self._raw is not None:
             raw = self._raw.of(self.n_rows, samples, slice(before + first, before + last))
         labels = None if self._labels is None else self._labels[samples].view(-1, s.size)
-        return Blocks(self._grams_of(s, first, last), tuple(self.units()), labels, raw)
+        return Blocks(self.grams_of(s, first, last), tuple(self.units()), labels, raw)
 
-    def _grams_of(self, s: Segment, first: int, last: int) -> Tensor:
+    def grams_of(self, s: Segment, first: int, last: int) -> Tensor:
         """What stands in the slots of some blocks of a segment, (R, blocks, m, m)."""
         m = s.size
         start, end = s.offset + first * m * m, s.offset + last * m * m

@@ -25,7 +25,7 @@ from cka_widget.engine.measures.products import (
     rho_of,
 )
 from cka_widget.engine.measures.running_sums import Sums
-from cka_widget.engine.neighbours import Neighbours
+from cka_widget.engine.neighbours import Neighbours, after_batch
 from cka_widget.engine.stack import GramStack
 
 
@@ -157,7 +157,7 @@ class Accumulator:
                 self.each = tuple(one.copy() for one in before)
                 self._add(stack)
                 if not stack.formed.suspects:
-                    self.neighbours = stack.neighbours(self.neighbours)
+                    self.neighbours = after_batch(self.neighbours, stack)
                     return
                 again(set(stack.formed.suspects))  # each is suspect once a batch at most
         except BaseException:
