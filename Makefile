@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 p
 	"$$p" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
 	&& echo "$$p" && break; done)
 OLDEST_PYTHON ?= $(shell for p in python3.11 python3.10; do command -v "$$p" && break; done)
-OLDEST_TESTS := tests/engine tests/widgets tests/papers $(patsubst %,tests/test_%.py,introspect oldest plotting report torch_cka)
+OLDEST_TESTS := tests/result tests/engine tests/widgets tests/papers $(patsubst %,tests/test_%.py,introspection oldest oracles torch_cka)
 PORT ?= 8888
 IP ?= 127.0.0.1
 PYTEST ?=

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from cka_widget.engine.compare import compare
 from cka_widget.engine.measures.cka import CKA
-from cka_widget.engine.measures.products import plain_products
-from cka_widget.engine.measures.running_sums import Sums
-from cka_widget.engine.result import CKAResult
-from cka_widget.engine.rows import ModelRows
+from cka_widget.engine.summing.products import plain_products
+from cka_widget.engine.summing.running_sums import Sums
+from cka_widget.result.result import CKAResult
+from cka_widget.result.row_index import ModelRows
 
 ALPHA = 0.01
 LAYERS = 6

@@ -7,7 +7,7 @@ of that if the symmetric half alone is formed, whatever the network did to compu
 
 - forward, Grams: billions of operations a batch, and how many a second: the forward passes in
   their own run, the Grams of the same shapes one after the other with nothing in between, by the
-  way that `cka_widget.engine.symmetric` takes.
+  way that `cka_widget.engine.grams.self_product` takes.
 - Grams alone: 1 + (time of those Grams) / (time of the forward passes).
 - half: the same if BLAS formed just the symmetric half, as fast as the convolutions run.
 - in the run: the whole ratio, and what of it the Grams and all else stand for.
@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from workloads import WORKLOADS, Workload, build
 
-from cka_widget.engine import gram
-from cka_widget.engine.blocks import split
-from cka_widget.engine.symmetric import way
+from cka_widget.engine.grams import gram
+from cka_widget.engine.grams.blocks import split
+from cka_widget.engine.grams.self_product import way
 
 HEAD = ["", "forward", "Grams", "Grams alone", "half", "in the run", "its Grams", "all else"]
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning
-from cka_widget.engine.result import CKAResult
+from cka_widget.result.result import CKAResult
 
 LATENT = 16
 # Samples in a row that share four fifths of their variance, of the populations of clips.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cka_widget.engine.neighbours import Neighbours, votes
+from cka_widget.engine.summing.neighbours import Neighbours, votes
 
 WIDTH = 16
 _GRAMS = 1 << 21  # numbers of Grams that stand at a time

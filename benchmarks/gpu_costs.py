@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from workloads import Workload
 
-from cka_widget.engine import accelerator, gram
+from cka_widget.engine.grams import accelerator, gram
 
 # Numbers read or written for each one of a feature: to multiply it, once; where features are
 # centred also to find the mean, to subtract it, and to write what is left.

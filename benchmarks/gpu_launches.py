@@ -25,9 +25,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cka_widget.engine import accelerator
-from cka_widget.engine.forming import Needs
-from cka_widget.engine.stack import GramStack
+from cka_widget.engine.grams import accelerator
+from cka_widget.engine.grams.forming import Needs
+from cka_widget.engine.grams.stack import GramStack
 
 META = torch.device("meta")
 BATCH = 256

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from workloads import Workload, images
 
-from cka_widget.engine.budget import bytes_needed
+from cka_widget.engine.grams.memory import bytes_needed
 
 CURVES: dict[str, tuple[int, ...]] = {
     "layers": (16, 32, 64, 128, 256, 512),

@@ -31,8 +31,8 @@ STREAM = """
 import threading, time
 import numpy as np
 from cka_widget.engine.compare import Snapshot
-from cka_widget.widgets.heatmap import Heatmap
-from cka_widget.widgets.runner import Runner
+from cka_widget.widgets.elements.heatmap import Heatmap
+from cka_widget.widgets.run.runner import Runner
 
 rng = np.random.default_rng(0)
 scores, errors = rng.random((160, 160)), np.full((160, 160), 0.01)
@@ -87,7 +87,7 @@ LARGE = """
 import time
 import ipywidgets as widgets
 import numpy as np
-from cka_widget.widgets.heatmap import Heatmap
+from cka_widget.widgets.elements.heatmap import Heatmap
 
 rng = np.random.default_rng(0)
 scores, errors = rng.random((500, 500)), np.full((500, 500), 0.01)

@@ -17,22 +17,22 @@ _HOME = {
     "DistanceCorrelation": "engine.measures.distance_correlation",
     "CKA": "engine.measures.cka",
     "CKAExplorer": "widgets.explorer",
-    "CKAResult": "engine.result",
-    "Cell": "engine.keys",
+    "CKAResult": "result.result",
+    "Cell": "result.keys",
     "CompareError": "engine.errors",
-    "Heatmap": "widgets.heatmap",
-    "LayerKey": "engine.keys",
-    "LayerPicker": "widgets.picker",
+    "Heatmap": "widgets.elements.heatmap",
+    "LayerKey": "result.keys",
+    "LayerPicker": "widgets.elements.picker",
     "LayerTree": "introspection",
     "MinibatchCKA": "engine.functional",
     "Snapshot": "engine.compare",
-    "StackedParticles": "engine.particles",
+    "StackedParticles": "engine.models.particles",
     "cka": "engine.functional",
     "compare": "engine.compare",
-    "concat": "engine.combine",
+    "concat": "result.combine",
     "introspect": "introspection",
     "iter_compare": "engine.compare",
-    "load": "engine.result",
+    "load": "result.result",
 }
 
 __all__ = [
@@ -63,23 +63,23 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from cka_widget.engine.combine import concat
     from cka_widget.engine.compare import Snapshot, compare, iter_compare
     from cka_widget.engine.errors import CompareError
     from cka_widget.engine.functional import MinibatchCKA, cka
-    from cka_widget.engine.keys import Cell, LayerKey
     from cka_widget.engine.measures.cka import CKA
     from cka_widget.engine.measures.distance_correlation import DistanceCorrelation
     from cka_widget.engine.measures.measure import Measure
     from cka_widget.engine.measures.mutual_knn import MutualKNN
     from cka_widget.engine.measures.rsa import RSA
     from cka_widget.engine.measures.within_class import WithinClassCKA
-    from cka_widget.engine.particles import StackedParticles
-    from cka_widget.engine.result import CKAResult, load
+    from cka_widget.engine.models.particles import StackedParticles
     from cka_widget.introspection import LayerTree, introspect
+    from cka_widget.result.combine import concat
+    from cka_widget.result.keys import Cell, LayerKey
+    from cka_widget.result.result import CKAResult, load
+    from cka_widget.widgets.elements.heatmap import Heatmap
+    from cka_widget.widgets.elements.picker import LayerPicker
     from cka_widget.widgets.explorer import CKAExplorer
-    from cka_widget.widgets.heatmap import Heatmap
-    from cka_widget.widgets.picker import LayerPicker
 
 
 def __getattr__(name: str) -> Any:

@@ -13,18 +13,18 @@ from torch.nn.parameter import is_lazy
 from torchinfo.layer_info import LayerInfo
 
 from cka_widget.counting import counted
-from cka_widget.engine.batches import to_device
-from cka_widget.engine.call_words import missing_sentence
-from cka_widget.engine.calls import Forward, run_model
+from cka_widget.engine.calls.call_words import missing_sentence
+from cka_widget.engine.calls.calls import Forward, run_model
+from cka_widget.engine.data.batches import to_device
 from cka_widget.engine.errors import first_line
-from cka_widget.engine.glimpse import MORE
 from cka_widget.engine.interrupts import Shield
-from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
-from cka_widget.engine.modes import as_found, eager, evaluate
-from cka_widget.engine.probe import probe
-from cka_widget.engine.random_state import RandomState
-from cka_widget.engine.rewind import Before
-from cka_widget.engine.samples import CountSamples, look_count
+from cka_widget.engine.models.layers import OUTPUT, named_layers, unwrap
+from cka_widget.engine.outputs.glimpse import MORE
+from cka_widget.engine.outputs.probe import probe
+from cka_widget.engine.outputs.samples import CountSamples, look_count
+from cka_widget.engine.restoring.evaluating import as_found, eager, evaluate
+from cka_widget.engine.restoring.random_state import RandomState
+from cka_widget.engine.restoring.rewind import Before
 from cka_widget.layer_tree import LayerNode, LayerTree
 from cka_widget.watch import Watch
 

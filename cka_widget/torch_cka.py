@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cka_widget import plotting
 from cka_widget.engine.errors import CKAWarning
-from cka_widget.engine.layers import OUTPUT, unwrap
-from cka_widget.engine.result import CKAResult
+from cka_widget.engine.models.layers import OUTPUT, unwrap
+from cka_widget.result.export import plotting
+from cka_widget.result.result import CKAResult
 from cka_widget.torch_cka_run import Names, Run
 
 

@@ -12,15 +12,15 @@ from typing import Any
 from torch import nn
 from tqdm.auto import tqdm
 
-from cka_widget.engine.calls import AsUsual
+from cka_widget.engine.calls.calls import AsUsual
 from cka_widget.engine.compare import iter_compare
 from cka_widget.engine.errors import CKAWarning
-from cka_widget.engine.hooks import Hooks
 from cka_widget.engine.interrupts import Shield
-from cka_widget.engine.layers import OUTPUT, named_layers, unwrap
-from cka_widget.engine.result import CKAResult
-from cka_widget.engine.rows import ModelRows
-from cka_widget.engine.sums import HsicSums
+from cka_widget.engine.models.layers import OUTPUT, named_layers, unwrap
+from cka_widget.engine.restoring.hooks import Hooks
+from cka_widget.result.result import CKAResult
+from cka_widget.result.row_index import ModelRows
+from cka_widget.result.sums import HsicSums
 
 Names = Sequence[str] | None
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torchinfo.layer_info import LayerInfo
 
 from cka_widget.engine.errors import NoRowsError
-from cka_widget.engine.features import main_tensor, values_of
-from cka_widget.engine.hooks import Hooks
-from cka_widget.engine.layers import OUTPUT
-from cka_widget.engine.probed import Call, Probe
-from cka_widget.engine.ragged import padded
-from cka_widget.engine.sample_axis import SampleAxis
+from cka_widget.engine.models.layers import OUTPUT
+from cka_widget.engine.outputs.features import main_tensor, values_of
+from cka_widget.engine.outputs.probed import Call, Probe
+from cka_widget.engine.outputs.ragged import padded
+from cka_widget.engine.outputs.sample_axis import SampleAxis
+from cka_widget.engine.restoring.hooks import Hooks
 
 
 class _Output(NamedTuple):

@@ -12,7 +12,7 @@ from oracles import Reference, reference_compare
 
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning
-from cka_widget.engine.result import CKAResult
+from cka_widget.result.result import CKAResult
 
 TOLERANCE = 1e-4
 

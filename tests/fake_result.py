@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from cka_widget.engine.keys import Cell, LayerKey
+from cka_widget.result.keys import Cell, LayerKey
 
 ENSEMBLES = {"wide": 4, "deep <b>": 5}
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cka_widget.engine import accelerator, cuda_graph
+from cka_widget.engine.cuda_graph import recording
+from cka_widget.engine.grams import accelerator
 
 
 class Tape(TorchDispatchMode):
@@ -90,8 +91,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Tapes:
         return tape.play
 
     monkeypatch.setattr(accelerator, "accelerated", lambda device: True)
-    monkeypatch.setattr(cuda_graph, "available", lambda device: True)
-    monkeypatch.setattr(cuda_graph, "recorded", recorded)
+    monkeypatch.setattr(recording, "available", lambda device: True)
+    monkeypatch.setattr(recording, "recorded", recorded)
     return found
 
 

@@ -1,11 +1,13 @@
-"""What may import what: the engine no widget, the package no torch until it is used."""
+"""What may import what, folder by folder; and the package no torch until it is used."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,133 +18,134 @@ PACKAGE = Path(cka_widget.__file__).parent
 UI = ("ipywidgets", "anywidget", "bqplot", "IPython", "traitlets")
 HEAVY = ("torch", "pandas", "numpy", "matplotlib", "tqdm", *UI)
 
-# Who may import whom, by folder or file of the package; siblings of one name are free.
-ALLOWED = {
+# What each room may import beside itself. A room is a folder, or a file beside folders.
+WORDS = {"names", "engine/errors", "engine/devices"}
+MODELS = {*WORDS, "engine/data", "engine/calls", "engine/restoring", "engine/models"}
+OUTPUTS = {*MODELS, "engine/grams", "engine/outputs", "result"}
+# What the widgets may know of the engine, beside the seam.
+OPTIONS = {*MODELS, "engine/options", "engine/outputs", "introspection", "layer_tree"}
+SEAM = {"engine/compare", "engine/errors", "engine/interrupts", "result"}
+WIDGETS = {
+    *("widgets/look", "widgets/run", "widgets/comparison", "widgets/notebook"),
+    *("widgets/elements", "widgets/drilldown"),
+}
+ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
-    "engine": {"text"},
+    "names": set(),
+    "result": {"names"},
+    "result/cell": {"result"},
+    "result/export": {"names", "result"},
+    "engine/errors": set(),
+    "engine/interrupts": set(),
+    "engine/devices": {"names", "engine/errors"},
+    "engine/data": WORDS,
+    "engine/grams": WORDS,
+    "engine/measures": {*WORDS, "engine/grams"},
+    "engine/summing": {*WORDS, "engine/grams", "engine/measures", "result"},
+    "engine/classes": {*WORDS, "engine/data", "engine/grams", "engine/measures"},
+    "engine/sample_facts": set(),
+    "engine/calls": {*WORDS, "engine/data"},
+    "engine/restoring": set(),
+    "engine/models": MODELS,
+    "engine/outputs": OUTPUTS,
+    "engine/cuda_graph": {*WORDS, "engine/data", "engine/models", "engine/grams"},
+    "engine/pieces": {*WORDS, "engine/data", "engine/grams", "engine/sample_facts"},
+    "engine/options": {*WORDS, "engine/grams", "engine/measures", "engine/outputs"},
+    "engine/functional": {
+        *("engine/grams", "engine/measures", "engine/outputs", "engine/summing", "result"),
+    },
+    "engine/session": {
+        *(*OUTPUTS, "engine/interrupts", "engine/measures", "engine/summing", "engine/cuda_graph"),
+        *("engine/classes", "engine/pieces", "engine/sample_facts"),
+    },
+    "engine/compare": {
+        *(*OUTPUTS, "engine/interrupts", "engine/measures", "engine/options", "engine/session"),
+    },
     "layer_tree": set(),
     "counting": set(),
-    "watch": {"engine"},
-    "introspection": {"engine", "layer_tree", "counting", "watch"},
-    "torch_cka": {"engine", "torch_cka_run", "plotting"},
-    "text": set(),
-    "report": {"engine", "report_data", "text"},
-    "report_data": {"engine"},
-    "brackets": {"text"},
-    "plotting": {"engine", "brackets", "text"},
-    "widgets": {
-        *("engine", "introspection", "layer_tree", "plotting", "report_data", "text", "__init__")
+    "watch": {*MODELS, "engine/outputs"},
+    "introspection": {
+        *(*MODELS, "engine/interrupts", "engine/outputs", "layer_tree", "counting", "watch"),
+    },
+    "torch_cka": {"engine/errors", "engine/models", "result", "result/export", "torch_cka_run"},
+    "torch_cka_run": {*MODELS, *SEAM},
+    "widgets/look": set(),
+    "widgets/run": {*SEAM, "engine/data", "engine/models", "widgets/look"},
+    "widgets/comparison": {*OPTIONS, "engine/grams", "result", "widgets/look", "widgets/run"},
+    "widgets/notebook": {"result/export", "widgets/look"},
+    "widgets/elements": {
+        *("names", "layer_tree", "result", "result/export"),
+        *("widgets/look", "widgets/run", "widgets/comparison", "widgets/notebook"),
+    },
+    "widgets/drilldown": {"result", "result/cell", "widgets/look", "widgets/elements"},
+    "widgets/explorer_views": {*WIDGETS, "layer_tree"},
+    "widgets/explorer_traits": {*WIDGETS, "result", "widgets/explorer_views"},
+    "widgets/presenter": {*WIDGETS, "result", "widgets/explorer_views"},
+    "widgets/explorer": {
+        *(*WIDGETS, *SEAM, "engine/data", "engine/options", "result/export"),
+        *("widgets/explorer_traits", "widgets/explorer_views", "widgets/presenter"),
     },
 }
-ENGINE = {
-    "keys": set(),
-    "errors": set(),
-    "devices": {"errors"},
-    "modes": set(),
-    "sums": set(),
-    "accelerator": set(),
-    "symmetric": {"accelerator"},
-    "gram": {"accelerator", "symmetric"},
-    "ragged": {"errors"},
-    "reductions": set(),
-    "sample_axis": {"errors"},
-    "notes": set(),
-    "features": {"errors", "ragged", "reductions", "sample_axis", "devices"},
-    "glimpse": set(),
-    "probed": {"errors", "glimpse", "sample_axis"},
-    "probe": {
-        "batches",
-        "errors",
-        "features",
-        "glimpse",
-        "hooks",
-        "layers",
-        "probed",
-        "random_state",
-        "rewind",
-        "sample_axis",
-    },
-    "masks": {"batches", "calls"},
-    "short_passes": {"batches", "capture", "features", "glimpse", "masks", "probe", "probed"},
-    "failures": {"call_words", "errors", "particles"},
-    "pieces": {"batches", "blocks", "budget", "devices", "errors", "sample_facts"},
-    "random_state": set(),
-    "rewind": set(),
-    "hooks": set(),
-    "layers": {"errors"},
-    "batches": set(),
-    "calls": {"batches", "labels"},
-    "call_words": {"batches", "calls", "errors"},
-    "loaders": {"errors"},
-    "samples": {"batches", "calls", "errors", "features", "hooks"},
-    "labels": {"batches"},
-    "drawing": set(),
-    "workers": {"errors"},
-    "repeats": {"batches", "loaders"},
-    "streams": {"batches", "drawing", "errors", "loaders", "repeats", "workers"},
-    "groups": {"blocks", "errors"},
-    "clusters": {"accelerator", "permutations"},
-    "diagnostics": {"labels"},
-    "intervals": {"sums"},
-    "chance": {"sums"},
-    "rows": {"errors", "sums"},
-    "measure_facts": {"sums"},
-    "scores": {"chance", "intervals", "measure_facts", "rows", "sums"},
-    "combine": {"measure_facts", "rows", "scores", "sums"},
-    "storage": {"measure_facts", "rows", "scores", "sums"},
-    "result": {"combine", "scores", "storage"},
-    "distances": set(),
-    "gram_blocks": {"accelerator", "distances"},
-    "forming": {"accelerator", "care", "gram"},
-    "raw": {"accelerator", "blocks", "distances", "forming"},
-    "sample_facts": set(),
-}
-# Methods of the result that forward to what is loaded when they are called.
+# Rooms whose files do not import each other: only the explorer joins its widgets.
+APART = {"widgets/elements"}
+# Methods of the result that import what they forward to when they are called.
 LAZY = {
-    "cka_widget.engine.result imports cka_widget.plotting.plot",
-    "cka_widget.engine.result imports cka_widget.report.to_html",
+    ("cka_widget.result.result", "cka_widget.result.export.page"),
+    ("cka_widget.result.result", "cka_widget.result.export.plotting"),
 }
-VIEWS = ("picker", "heatmap", "drilldown")
+MOST_FILES = 14
 
 
-def imported_after(statement: str, names: tuple[str, ...]) -> set[str]:
-    """Which of the names a fresh interpreter has imported after the statement."""
-    code = f"import sys\n{statement}\nprint(*[n for n in {names!r} if n in sys.modules])"
+def after(statement: str, names: tuple[str, ...], blocked: tuple[str, ...] = ()) -> set[str]:
+    """Which of the names a fresh interpreter, to which some are not installed, has imported."""
+    code = (
+        f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n{statement}\n"
+        f"print(*[n for n in {names!r} if sys.modules.get(n)])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
     )
     return set(done.stdout.split())
 
 
+def everything(folder: str) -> str:
+    """A statement that imports all of a folder, what is in its folders too."""
+    modules = (name.removesuffix(".__init__") for name in sources(PACKAGE))
+    found = [name for name in modules if name.startswith(f"cka_widget.{folder}.")]
+    assert len(found) > 10
+    return f"import {', '.join(found)}"
+
+
 def test_the_engine_imports_no_widget() -> None:
-    modules = [f"cka_widget.engine.{p.stem}" for p in (PACKAGE / "engine").glob("[!_]*.py")]
-    assert len(modules) > 10
-    statement = "import cka_widget.engine, " + ", ".join(modules)
-    assert imported_after(statement, ("torch", "tqdm.auto", *UI)) == {"torch"}
+    assert after(everything("engine"), ("torch", "tqdm.auto", *UI)) == {"torch"}
+
+
+def test_the_result_opens_where_torch_is_not_installed() -> None:
+    others = ("torch", "tqdm", "torchinfo", *UI)
+    assert after(everything("result"), HEAVY, blocked=others) <= {"numpy", "pandas"}
+    statement = "from cka_widget import load, CKAResult, concat, LayerKey, Cell"
+    assert after(statement, HEAVY, blocked=("torch", *UI)) <= {"numpy", "pandas"}
 
 
 def test_the_explorer_is_on_screen_before_charts_pictures_and_frames_are_loaded() -> None:
     heavy = ("torch", "ipywidgets", "bqplot", "matplotlib", "pandas")
-    assert imported_after("import cka_widget.widgets.explorer", heavy) == {"torch", "ipywidgets"}
+    assert after("import cka_widget.widgets.explorer", heavy) == {"torch", "ipywidgets"}
 
 
 def test_introspection_imports_no_widget() -> None:
-    assert not imported_after("import cka_widget.introspection", UI)
+    assert not after("import cka_widget.introspection", UI)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
-    assert not imported_after("import cka_widget", HEAVY)
+    assert not after("import cka_widget", HEAVY)
 
 
-def test_opening_a_saved_result_needs_no_torch() -> None:
-    statement = "from cka_widget import load, CKAResult, concat, LayerKey, Cell"
-    assert not imported_after(statement, ("torch", *UI))
-
-
-def test_the_check_can_fail() -> None:
-    assert imported_after("import ipywidgets", UI) >= {"ipywidgets", "traitlets"}
-    assert imported_after("from cka_widget import Heatmap", UI) >= {"anywidget"}
-    assert imported_after("from cka_widget import cka", ("torch",)) == {"torch"}
+def test_the_look_at_what_is_imported_can_fail() -> None:
+    assert after("import ipywidgets", UI) >= {"ipywidgets", "traitlets"}
+    assert after("from cka_widget import Heatmap", UI) >= {"anywidget"}
+    assert after("from cka_widget import cka", ("torch",)) == {"torch"}
+    with pytest.raises(subprocess.CalledProcessError):
+        after("from cka_widget import cka", (), blocked=("torch",))
 
 
 def test_every_public_name_exists() -> None:
@@ -159,9 +162,45 @@ def test_no_module_hides_a_public_name() -> None:
     assert modules.isdisjoint(cka_widget.__all__)
 
 
-# directions ---------------------------------------------------------------------------------------
-def imports_of(source: str, module: str) -> Iterator[str]:
-    """Full names of the package's modules that a module imports at run time."""
+# what is imported ---------------------------------------------------------------------------------
+Files = Mapping[str, str]  # by full name, as "cka_widget.engine.__init__", a module's source
+
+
+def sources(package: Path) -> dict[str, str]:
+    """Every module of the package."""
+    return {
+        ".".join(("cka_widget", *path.relative_to(package).with_suffix("").parts)): path.read_text(
+            encoding="utf-8"
+        )
+        for path in sorted(package.rglob("*.py"))
+    }
+
+
+def imported(files: Files, module: str) -> set[str]:
+    """Modules of the package that one imports when it is loaded or later, not for types alone."""
+    found = set()
+    for name in _names(files[module], module):
+        parts = name.split(".")
+        # What is imported is a module, a name in a module, or a name in a folder's `__init__`.
+        for end in (len(parts), len(parts) - 1):
+            for one in (".".join(parts[:end]), ".".join([*parts[:end], "__init__"])):
+                if one in files and one != module:
+                    found.add(one)
+                    break
+            else:
+                continue
+            break
+        else:
+            found.add(name)
+    return found
+
+
+@cache
+def _names(source: str, module: str) -> tuple[str, ...]:
+    return tuple(_found_names(source, module))
+
+
+def _found_names(source: str, module: str) -> Iterator[str]:
     tree = ast.parse(source)
     typing_only = {
         id(inner)
@@ -183,70 +222,181 @@ def imports_of(source: str, module: str) -> Iterator[str]:
         yield from (name for name in names if name.split(".")[0] == "cka_widget")
 
 
-def part_of(name: str) -> str:
-    """Folder or file of the package that a full name lies in; names of the root are free."""
-    parts = name.split(".")
-    inside = len(parts) > 1 and (
-        (PACKAGE / parts[1]).is_dir() or (PACKAGE / f"{parts[1]}.py").is_file()
-    )
-    return parts[1] if inside else "__init__"
+# rooms --------------------------------------------------------------------------------------------
+def room_of(module: str) -> str | None:
+    """The room that a module is, or is in; None where there is none."""
+    parts = module.split(".")[1:]
+    if parts[-1] == "__init__" and len(parts) > 1:
+        return "/".join(parts[:-1])
+    for room in ("/".join(parts), "/".join(parts[:-1])):
+        if room in ALLOWED:
+            return room
+    return None
 
 
-def wrong_directions(source: str, module: str) -> list[str]:
-    """What a module imports against the rules."""
-    own, wrong = part_of(module), []
-    allowed = ALLOWED.get(own, {"engine", "layer_tree"}) | {own}
-    for name in imports_of(source, module):
-        target = part_of(name)
-        if target not in allowed and not (target == "__init__" and own != "engine"):
-            wrong.append(f"{module} imports {name}")
-        parts, own_parts = name.split("."), module.split(".")
-        rules = ENGINE.get(own_parts[-1]) if own == target == "engine" else None
-        if rules is not None and parts[2:3] and parts[2] not in rules | {own_parts[-1]}:
-            wrong.append(f"{module} imports {name}")
-        if own == target == "widgets" and own_parts[-1] in VIEWS and parts[2:3]:
-            siblings = set(VIEWS) - {own_parts[-1]}
-            # The drill-down's matrix of particles is a Heatmap.
-            if parts[2] in siblings and (own_parts[-1], parts[2]) != ("drilldown", "heatmap"):
+def unknown(files: Files) -> list[str]:
+    """Modules that are in no room."""
+    houses = {"/".join(room.split("/")[:-1]) for room in ALLOWED}
+    return [name for name in files if room_of(name) not in {*ALLOWED, *houses}]
+
+
+def wrong_arrows(files: Files) -> list[str]:
+    """Imports against the rules."""
+    wrong = []
+    for module in files:
+        own = room_of(module)
+        for name in sorted(imported(files, module)):
+            target = room_of(name)
+            free = target == "__init__" and own in ALLOWED  # the version, and public names
+            if target == own:
+                right = own not in APART
+            else:
+                right = free or target in ALLOWED.get(str(own), ())
+            if not right and (module, name) not in LAZY:
                 wrong.append(f"{module} imports {name}")
     return wrong
 
 
-def test_import_directions() -> None:
-    found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        module = ".".join(["cka_widget", *path.relative_to(PACKAGE).with_suffix("").parts])
-        found += wrong_directions(path.read_text(encoding="utf-8"), module)
-    assert set(found) <= LAZY
+def circle(files: Files) -> list[str]:
+    """Modules that import each other in a circle, if any; the named forwards do not count."""
+    graph = {
+        module: {name for name in imported(files, module) if (module, name) not in LAZY}
+        for module in files
+    }
+    done: set[str] = set()
+
+    def visit(module: str, way: list[str]) -> list[str]:
+        if module in way:
+            return [*way[way.index(module) :], module]
+        if module not in done:
+            for name in sorted(graph.get(module, ())):
+                if found := visit(name, [*way, module]):
+                    return found
+            done.add(module)
+        return []
+
+    return next(filter(None, (visit(module, []) for module in graph)), [])
+
+
+def full_folders(paths: Iterable[str]) -> list[str]:
+    """Folders of the package with too many files."""
+    numbers = Counter(path.rpartition("/")[0] for path in paths)
+    return [folder for folder, number in numbers.items() if number > MOST_FILES]
+
+
+FILES = sources(PACKAGE)
+
+
+def test_every_file_is_in_a_room() -> None:
+    assert not unknown(FILES)
+    assert {room_of(name) for name in FILES} >= set(ALLOWED), "a room of the table is empty"
+
+
+def test_imports_go_down() -> None:
+    assert not wrong_arrows(FILES)
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    assert not circle(FILES)
+
+
+def test_every_exception_is_needed() -> None:
+    assert all(name in imported(FILES, module) for module, name in LAZY)
+
+
+def test_a_room_says_what_is_in_it_and_imports_nothing() -> None:
+    for name, source in FILES.items():
+        if name.endswith(".__init__") and name != "cka_widget.__init__":
+            assert len((ast.get_docstring(ast.parse(source)) or "").splitlines()) >= 5, name
+            assert not imported(FILES, name), name
+
+
+def test_no_folder_is_full() -> None:
+    kinds = (".py", ".css", ".md")
+    paths = [path for path in PACKAGE.rglob("*.*") if path.suffix in kinds]
+    found = [str(path.relative_to(PACKAGE)) for path in paths if path.parent.name != "static"]
+    assert len(found) > 100
+    assert not full_folders(found)
+
+
+# that the rules can fail --------------------------------------------------------------------------
+def with_one(module: str, source: str) -> dict[str, str]:
+    """The package with one more module, or with another one in a module's place."""
+    return {**FILES, f"cka_widget.{module}": source}
 
 
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("cka_widget.engine.compare", "from cka_widget.widgets.heatmap import Heatmap"),
-        ("cka_widget.engine.compare", "def f():\n    import cka_widget.introspection"),
-        ("cka_widget.engine.compare", "from ..widgets import heatmap"),
-        ("cka_widget.engine.sums", "from cka_widget.engine.gram import u_centre_"),
-        ("cka_widget.introspection", "from cka_widget.widgets.picker import LayerPicker"),
-        ("cka_widget.torch_cka", "from cka_widget.widgets import explorer"),
-        ("cka_widget.widgets.picker", "from cka_widget.widgets.heatmap import Heatmap"),
-        ("cka_widget.widgets.heatmap", "from .drilldown import Drilldown"),
+        ("result.new", "from cka_widget.engine.errors import CompareError"),
+        ("result.new", "def f():\n    import cka_widget.result.export.page"),
+        ("result.cell.new", "from cka_widget.result.export import page_data"),
+        ("engine.errors", "from cka_widget.engine.data import batches"),
+        ("engine.data.new", "from cka_widget.engine.models.layers import Layers"),
+        ("engine.data.new", "from cka_widget.engine.grams.gram import scaled"),
+        ("engine.grams.new", "from cka_widget.engine.measures import pairs"),
+        ("engine.grams.new", "from ..measures.pairs import hsics"),
+        ("engine.grams.new", "from cka_widget.engine.session import Session"),
+        ("engine.measures.new", "from cka_widget.engine.outputs.features import features"),
+        ("engine.outputs.new", "from cka_widget.engine.cuda_graph.replay import Replay"),
+        ("engine.session", "from cka_widget.engine.compare import compare"),
+        ("engine.compare", "from cka_widget.engine.cuda_graph.replay import Replay"),
+        ("engine.compare", "from cka_widget.widgets.elements.heatmap import Heatmap"),
+        ("engine.compare", "def f():\n    import cka_widget.introspection"),
+        ("engine.compare", "from ..widgets import explorer"),
+        ("introspection", "from cka_widget.widgets.elements.picker import LayerPicker"),
+        ("torch_cka", "from cka_widget.widgets import explorer"),
+        ("widgets.run.new", "from cka_widget.widgets.comparison.axes import Axis"),
+        ("widgets.elements.new", "from cka_widget.widgets.elements.heatmap import Heatmap"),
+        ("widgets.elements.picker", "from .heatmap import Heatmap"),
+        ("widgets.elements.new", "from cka_widget.widgets.drilldown.drilldown import DrillDown"),
+        ("widgets.drilldown.new", "from cka_widget.widgets import explorer"),
+        ("engine.data.new", "from cka_widget.engine.nowhere import something"),
     ],
 )
-def test_the_direction_check_can_fail(module: str, line: str) -> None:
-    assert wrong_directions(line, module)
+def test_an_arrow_that_runs_up_is_seen(module: str, line: str) -> None:
+    assert wrong_arrows(with_one(module, line))
 
 
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("cka_widget.engine.compare", "from cka_widget.engine.capture import Capture"),
-        ("cka_widget.widgets.explorer", "from cka_widget.widgets.heatmap import Heatmap"),
+        ("result.new", "from cka_widget import __version__"),
+        ("result.new", "from cka_widget.result.sums import HsicSums"),
+        ("engine.compare", "from cka_widget.engine.outputs.capture import Capture"),
+        ("widgets.explorer", "from cka_widget.widgets.elements.heatmap import Heatmap"),
         (
-            "cka_widget.engine.errors",
-            "if TYPE_CHECKING:\n    from cka_widget.engine.result import CKAResult",
+            "engine.errors",
+            "if TYPE_CHECKING:\n    from cka_widget.result.result import CKAResult",
         ),
     ],
 )
-def test_the_direction_check_lets_the_right_ones_pass(module: str, line: str) -> None:
-    assert not wrong_directions(line, module)
+def test_an_arrow_that_runs_down_is_let_pass(module: str, line: str) -> None:
+    assert not wrong_arrows(with_one(module, line))
+
+
+@pytest.mark.parametrize(
+    "module", ["new", "engine.new", "widgets.new", "engine.newer.new", "newest.__init__"]
+)
+def test_a_file_in_no_room_is_seen(module: str) -> None:
+    assert unknown(with_one(module, "")) == [f"cka_widget.{module}"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from cka_widget.engine.grams.stack import GramStack",
+        "def later():\n    from cka_widget.engine.grams import stack",
+        "def later():\n    from . import stack",
+    ],
+)
+def test_a_circle_is_seen(line: str) -> None:
+    """The stack imports the Grams, so the Grams must not import the stack."""
+    found = circle(with_one("engine.grams.gram", line))
+    assert {name.rpartition(".")[2] for name in found} == {"forming", "gram", "stack"}
+
+
+def test_a_full_folder_is_seen() -> None:
+    names = [f"engine/grams/file_{number}.py" for number in range(MOST_FILES)]
+    assert not full_folders(names)
+    assert full_folders([*names, "engine/grams/README.md"]) == ["engine/grams"]

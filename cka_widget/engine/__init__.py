@@ -1,6 +1,8 @@
 """Minibatch CKA of all layers of all particles of all models, in one pass over the data.
 
-Needs torch, numpy and pandas; never a widget. Read it from `compare` downwards:
-`compare -> capture, batches, particles -> stack -> gram, features`, and
-`compare -> hsic -> sums <- result`. `sums`, `result` and `storage` do not import torch.
+Read it from `compare` downwards: it checks its `options` and drains a `session`, which takes a
+batch from `data`, calls `models` with it by `calls`, has `outputs` turned into rows of `grams`,
+and adds the products of all rows, by `measures`, to the sums of a `result`.
+
+Imports torch, numpy and pandas, and of the package `result` and `names`; never a widget.
 """

@@ -11,20 +11,20 @@ from typing import Any
 
 import torch
 
-from cka_widget.engine import accelerator
-from cka_widget.engine.calls import Forwards
+from cka_widget.engine.calls.calls import Forwards
+from cka_widget.engine.data.prefetch import Prefetch
+from cka_widget.engine.data.streams import Stream
 from cka_widget.engine.errors import CKAWarning, CompareError, summary
-from cka_widget.engine.features import Reduce
-from cka_widget.engine.groups import Groups
+from cka_widget.engine.grams import accelerator
+from cka_widget.engine.grams.groups import Groups
 from cka_widget.engine.interrupts import AtLast, Shield
-from cka_widget.engine.layers import Layers
 from cka_widget.engine.measures.registry import Measures
+from cka_widget.engine.models.layers import Layers
 from cka_widget.engine.options import check, names_checked
-from cka_widget.engine.prefetch import Prefetch
-from cka_widget.engine.result import CKAResult
-from cka_widget.engine.samples import CountSamples
+from cka_widget.engine.outputs.features import Reduce
+from cka_widget.engine.outputs.samples import CountSamples
 from cka_widget.engine.session import Session
-from cka_widget.engine.streams import Stream
+from cka_widget.result.result import CKAResult
 
 
 @dataclass(frozen=True)

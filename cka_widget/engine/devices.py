@@ -8,7 +8,7 @@ import os
 import torch
 
 from cka_widget.engine.errors import message
-from cka_widget.text import did_you_mean
+from cka_widget.names import did_you_mean
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 _RAN_OUT = (

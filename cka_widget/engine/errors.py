@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cka_widget.engine.result import CKAResult
+    from cka_widget.result.result import CKAResult
 
 
 class CompareError(RuntimeError):

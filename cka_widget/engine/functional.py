@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from cka_widget.engine.features import flatten
-from cka_widget.engine.forming import Needs
-from cka_widget.engine.measures.accumulator import Accumulator
+from cka_widget.engine.grams.forming import Needs
+from cka_widget.engine.grams.stack import GramStack
 from cka_widget.engine.measures.cka import CKA
-from cka_widget.engine.stack import GramStack
-from cka_widget.engine.sums import HsicSums
+from cka_widget.engine.outputs.features import flatten
+from cka_widget.engine.summing.accumulator import Accumulator
+from cka_widget.result.sums import HsicSums
 
 
 def cka(

@@ -10,12 +10,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from cka_widget.engine import accelerator
 from cka_widget.engine.devices import pick_device
-from cka_widget.engine.features import REDUCTIONS
+from cka_widget.engine.grams import accelerator
 from cka_widget.engine.measures.measure import Measure
 from cka_widget.engine.measures.registry import measures_of
-from cka_widget.text import did_you_mean
+from cka_widget.engine.outputs.features import REDUCTIONS
+from cka_widget.names import did_you_mean
 
 P = ParamSpec("P")
 T = TypeVar("T")

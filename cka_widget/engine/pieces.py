@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from cka_widget.engine.batches import divisible, each, rows
-from cka_widget.engine.blocks import split
-from cka_widget.engine.budget import samples_at_once
+from cka_widget.engine.data.batches import divisible, each, rows
 from cka_widget.engine.devices import ran_out
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.grams.blocks import split
+from cka_widget.engine.grams.memory import samples_at_once
 from cka_widget.engine.sample_facts import SampleFacts
 
 # The batches of the models, by name; their number of samples; what is known of the samples.
@@ -35,7 +35,7 @@ class Pieces:
         self._cut: int | None = None  # the limit, where memory ran out
 
     def bound(self, n_rows: int, hsic_batch_size: int | None) -> None:
-        """Keep the Grams of large batches within `budget.samples_at_once`."""
+        """Keep the Grams of large batches within `memory.samples_at_once`."""
         self._limit = samples_at_once(n_rows, hsic_batch_size)
 
     def of(self, batches: Mapping[str, Any], n: int, facts: SampleFacts) -> Iterator[Piece]:

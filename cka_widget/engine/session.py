@@ -16,43 +16,43 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from cka_widget.engine import accelerator, allocator
-from cka_widget.engine.batches import divisible
-from cka_widget.engine.budget import check
-from cka_widget.engine.call_words import left_out_sentence, second_is_input
-from cka_widget.engine.calls import AsUsual, Call, Forwards, as_call, forward_of
-from cka_widget.engine.capture import Capture
-from cka_widget.engine.copies import Copies
+from cka_widget.engine.calls.call_words import left_out_sentence, second_is_input
+from cka_widget.engine.calls.calls import AsUsual, Call, Forwards, as_call, forward_of
+from cka_widget.engine.calls.masks import masks_of, unread_sentence
+from cka_widget.engine.classes import Classes
+from cka_widget.engine.cuda_graph.replay import Replay
+from cka_widget.engine.data.batches import divisible
+from cka_widget.engine.data.data_warnings import Diagnostics
+from cka_widget.engine.data.prefetch import Loaded
 from cka_widget.engine.devices import pick_device
-from cka_widget.engine.diagnostics import Diagnostics
 from cka_widget.engine.errors import CompareError
-from cka_widget.engine.failures import failing
-from cka_widget.engine.features import Reduce
-from cka_widget.engine.forming import Needs
-from cka_widget.engine.groups import Arrangement, Grouping, Groups
+from cka_widget.engine.grams import accelerator, allocator
+from cka_widget.engine.grams.forming import Needs
+from cka_widget.engine.grams.groups import Arrangement, Grouping, Groups
+from cka_widget.engine.grams.memory import check
+from cka_widget.engine.grams.stack import GramStack
 from cka_widget.engine.interrupts import Shield
-from cka_widget.engine.layers import Layers, choose, layers_of
-from cka_widget.engine.masks import masks_of, unread_sentence
-from cka_widget.engine.measure_facts import Measured, MeasureFacts
-from cka_widget.engine.measures.accumulator import Accumulator, MeasureSums
 from cka_widget.engine.measures.cka import CKA
-from cka_widget.engine.measures.classes import Classes
 from cka_widget.engine.measures.measure import Measure
-from cka_widget.engine.modes import eager
-from cka_widget.engine.neighbours import Neighbours
-from cka_widget.engine.particles import Pass, as_passes, bound
+from cka_widget.engine.models.failures import failing
+from cka_widget.engine.models.input_guard import Copies
+from cka_widget.engine.models.layers import Layers, choose, layers_of
+from cka_widget.engine.models.particles import Pass, as_passes, bound
+from cka_widget.engine.models.placement import Placement
+from cka_widget.engine.models.weight_watch import WeightWatch
+from cka_widget.engine.outputs.capture import Capture
+from cka_widget.engine.outputs.features import Reduce
+from cka_widget.engine.outputs.row_table import RowTable
+from cka_widget.engine.outputs.samples import CountSamples, Samples, StepsFirst
+from cka_widget.engine.outputs.short_passes import ShortPasses
 from cka_widget.engine.pieces import Pieces, free_memory, lacked_memory
-from cka_widget.engine.placement import Placement
-from cka_widget.engine.prefetch import Loaded
-from cka_widget.engine.replay import Replay
-from cka_widget.engine.result import CKAResult
+from cka_widget.engine.restoring.evaluating import eager
 from cka_widget.engine.sample_facts import SampleFacts
-from cka_widget.engine.samples import CountSamples, Samples, StepsFirst
-from cka_widget.engine.short_passes import ShortPasses
-from cka_widget.engine.stack import GramStack
-from cka_widget.engine.sums import MIN_BLOCKS
-from cka_widget.engine.table import RowTable
-from cka_widget.engine.weight_watch import WeightWatch
+from cka_widget.engine.summing.accumulator import Accumulator, MeasureSums
+from cka_widget.engine.summing.neighbours import Neighbours
+from cka_widget.result.measure_facts import Measured, MeasureFacts
+from cka_widget.result.result import CKAResult
+from cka_widget.result.sums import MIN_BLOCKS
 
 
 class Session:

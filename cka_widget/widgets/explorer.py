@@ -15,21 +15,21 @@ import traitlets as t
 from IPython.display import display
 
 from cka_widget.engine.compare import Snapshot, iter_compare
+from cka_widget.engine.data.streams import Stream
 from cka_widget.engine.options import refuse_unknown
-from cka_widget.engine.streams import Stream
-from cka_widget.report_data import View
-from cka_widget.widgets import picture
-from cka_widget.widgets.cells import left_by, named
-from cka_widget.widgets.export import kinds
-from cka_widget.widgets.guard import LOCK, close_all, serialise
-from cka_widget.widgets.known import Known
-from cka_widget.widgets.more import MoreData
-from cka_widget.widgets.output import CellOutput, mimebundle
-from cka_widget.widgets.runner import ENDED, RUNNING, Failure, Progress, Runner
-from cka_widget.widgets.screen import Screen
-from cka_widget.widgets.study import Study
-from cka_widget.widgets.traits import Traits
-from cka_widget.widgets.views import Views
+from cka_widget.result.export.page_data import View
+from cka_widget.widgets.comparison.comparison import Study
+from cka_widget.widgets.elements.export_menu import kinds
+from cka_widget.widgets.explorer_traits import Traits
+from cka_widget.widgets.explorer_views import Views
+from cka_widget.widgets.notebook import static_picture
+from cka_widget.widgets.notebook.cell_output import CellOutput, mimebundle
+from cka_widget.widgets.notebook.notebook_cells import left_by, named
+from cka_widget.widgets.notebook.widget_lock import LOCK, close_all, serialise
+from cka_widget.widgets.presenter import Screen
+from cka_widget.widgets.run.more_data import MoreData
+from cka_widget.widgets.run.run_history import Known
+from cka_widget.widgets.run.runner import ENDED, RUNNING, Failure, Progress, Runner
 
 log = logging.getLogger(__name__)
 
@@ -410,7 +410,7 @@ class CKAExplorer(Traits):
             return layers, View(self.pair, self.metric, self.selection)
 
     def _png(self) -> bytes:
-        return picture.png(self._drawing())
+        return static_picture.png(self._drawing())
 
     def _ipython_display_(self, **kwargs: Any) -> None:
         if self._closed:

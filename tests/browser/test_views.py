@@ -10,8 +10,8 @@ from playwright.sync_api import expect
 
 SETUP = """
 import numpy as np
-from cka_widget.widgets.heatmap import Heatmap
-from cka_widget.widgets.picker import LayerPicker
+from cka_widget.widgets.elements.heatmap import Heatmap
+from cka_widget.widgets.elements.picker import LayerPicker
 
 blocks = [f"layer{i}.{j}.{k}" for i in (1, 2) for j in (0, 1) for k in ("conv", "bn")]
 rows = ["conv1", *blocks, "fc"]

@@ -15,12 +15,12 @@ import zoo
 from checks import run
 from torch import nn
 
-from cka_widget.engine import budget
 from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.errors import CompareError
-from cka_widget.engine.hooks import Hooks
+from cka_widget.engine.grams import memory
 from cka_widget.engine.interrupts import Shield
-from cka_widget.engine.modes import Held
+from cka_widget.engine.restoring.evaluating import Held
+from cka_widget.engine.restoring.hooks import Hooks
 
 
 def shielded(*steps: Any) -> list[Any]:
@@ -227,7 +227,7 @@ def test_the_partial_result_comes_with_every_exception(kind: type[BaseException]
 
 
 def test_a_batch_in_pieces_counts_as_a_whole_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "_GRAMS", 1 << 12)
+    monkeypatch.setattr(memory, "_GRAMS", 1 << 12)
     batches, seen = zoo.vectors(256, batch=64), [0]
 
     def forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from cka_widget import CKAExplorer
 from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.errors import CKAWarning, CompareError
 from cka_widget.torch_cka import CKA
-from cka_widget.widgets.runner import ENDED
+from cka_widget.widgets.run.runner import ENDED
 from faults.scene import BATCHES, SIZE, Loader, Scene, Violation
 
 

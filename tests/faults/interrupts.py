@@ -17,7 +17,7 @@ from unittest import mock
 from cka_widget import introspect
 from cka_widget.engine.compare import iter_compare
 from cka_widget.torch_cka import CKA
-from cka_widget.widgets.runner import ENDED
+from cka_widget.widgets.run.runner import ENDED
 from faults.errors import bars, explorer_of, quietly, runs_again
 from faults.lines import Lines, Soon, short
 from faults.scene import BATCHES, Scene, Violation, data

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from cka_widget.widgets.runner import ENDED
+from cka_widget.widgets.run.runner import ENDED
 from faults.errors import explorer_of
 from faults.scene import BATCHES, SIZE, Loader, Scene, Violation
 

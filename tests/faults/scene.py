@@ -17,10 +17,11 @@ import zoo
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from cka_widget.engine import mapped, modes, placement
 from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CKAWarning
-from cka_widget.engine.result import CKAResult
+from cka_widget.engine.models import placement, vmap
+from cka_widget.engine.restoring import evaluating
+from cka_widget.result.result import CKAResult
 
 BATCHES, SIZE, WIDTH = 5, 32, 8
 PATIENCE = 20.0  # seconds that threads and processes have to end
@@ -230,7 +231,7 @@ class Scene:
     def _state(self) -> dict[str, Any]:
         roots = self.roots()
         modules = [module for root in roots for module in root.modules()]
-        held = (modes._evaluated, placement._moved, mapped._fused)
+        held = (evaluating._evaluated, placement._moved, vmap._fused)
         return {
             "threads": set(threading.enumerate()),
             "processes": set(multiprocessing.active_children()),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from checks import run
 
-from cka_widget.engine.keys import Cell, LayerKey
-from cka_widget.widgets.cell_scores import cell_scores
+from cka_widget.result.cell.cell_scores import cell_scores
+from cka_widget.result.keys import Cell, LayerKey
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import cka_widget as cw
-from cka_widget.widgets import cells
+from cka_widget.widgets.notebook import notebook_cells
 
 
 def net():
@@ -123,8 +123,8 @@ def test_workers_of_a_loader_end_with_the_explorer():
 def cell(monkeypatch):
     """Executes "a cell" that displays an explorer, as a front end tells of it."""
     shell = InteractiveShell()
-    monkeypatch.setattr(cells, "get_ipython", lambda: shell)
-    monkeypatch.setattr(cells, "_CELLS", cells.Cells())
+    monkeypatch.setattr(notebook_cells, "get_ipython", lambda: shell)
+    monkeypatch.setattr(notebook_cells, "_CELLS", notebook_cells.Cells())
     number = iter(range(100))
 
     def execute(explorer):

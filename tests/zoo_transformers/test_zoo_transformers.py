@@ -18,8 +18,8 @@ from zoo import assert_same_state, state_of
 from zoo_transformers import oracle
 from zoo_transformers.architecture import ZOO, Architecture, Batch
 
-from cka_widget.engine.result import CKAResult
 from cka_widget.introspection import introspect
+from cka_widget.result.result import CKAResult
 
 # Samples that differ by less, relative to the largest number, may differ by rounding alone.
 ROUNDING = 3e-6

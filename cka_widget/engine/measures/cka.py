@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cka_widget.engine import accelerator
-from cka_widget.engine.accelerator import double
-from cka_widget.engine.gram import centre_, rbf_, squared_distances_, u_centre_
-from cka_widget.engine.gram_blocks import Blocks
+from cka_widget.engine.grams import accelerator
+from cka_widget.engine.grams.accelerator import double
+from cka_widget.engine.grams.gram import centre_, rbf_, squared_distances_, u_centre_
+from cka_widget.engine.grams.gram_blocks import Blocks
 from cka_widget.engine.measures.measure import Measure
 
 

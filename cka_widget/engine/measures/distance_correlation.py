@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cka_widget.engine.gram import u_centre_
-from cka_widget.engine.gram_blocks import Blocks
+from cka_widget.engine.grams.gram import u_centre_
+from cka_widget.engine.grams.gram_blocks import Blocks
 from cka_widget.engine.measures.measure import Measure
 
 

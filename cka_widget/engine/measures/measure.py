@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cka_widget.engine.gram_blocks import Blocks
+from cka_widget.engine.grams.gram_blocks import Blocks
 
 
 class Measure:

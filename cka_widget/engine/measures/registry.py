@@ -12,7 +12,7 @@ from cka_widget.engine.measures.measure import Measure
 from cka_widget.engine.measures.mutual_knn import MutualKNN
 from cka_widget.engine.measures.rsa import RSA
 from cka_widget.engine.measures.within_class import WithinClassCKA
-from cka_widget.text import did_you_mean
+from cka_widget.names import did_you_mean
 
 # What `measures=` may be.
 Measures = str | Measure | Sequence[str | Measure] | None

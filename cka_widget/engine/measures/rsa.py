@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cka_widget.engine.gram_blocks import Blocks
+from cka_widget.engine.grams.gram_blocks import Blocks
 from cka_widget.engine.measures.measure import Measure
 from cka_widget.engine.measures.ranks import ranks
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cka_widget.engine.gram_blocks import Blocks
+from cka_widget.engine.grams.gram_blocks import Blocks
 from cka_widget.engine.measures.measure import Measure
 
 _LEAST = 4  # samples of a class in a block, as the unbiased HSIC needs

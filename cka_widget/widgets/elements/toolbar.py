@@ -1,0 +1,80 @@
+"""What the heatmap shows and how: measure, pair of models, range, colours, direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from cka_widget.widgets.look.format import distinct, shorten
+
+METRICS = {"mean": "mean", "spread": "spread", "stderr": "± error"}
+_TOOLTIPS = [
+    "CKA, averaged over particle pairs",
+    "standard deviation of CKA over particle pairs",
+    "standard error of the mean, from the number of samples",
+]
+
+
+class Toolbar(widgets.HBox):
+    """Controls only; the explorer reads and writes their values."""
+
+    def __init__(self, models: Sequence[str], ensembles: bool) -> None:
+        measures = [m for m in METRICS if ensembles or m != "spread"]
+        self.metric = widgets.ToggleButtons(
+            options=[(METRICS[m], m) for m in measures],
+            tooltips=[_TOOLTIPS[list(METRICS).index(m)] for m in measures],
+        )
+        self.pair = widgets.ToggleButtons(options=[("", ("", ""))])
+        self.rows = widgets.Dropdown(description="rows", options=[(shorten(m), m) for m in models])
+        self.cols = widgets.Dropdown(
+            description="columns", options=[(shorten(m), m) for m in models]
+        )
+        self.best = widgets.Checkbox(value=False, description="best match per row", indent=False)
+        self.range = widgets.Dropdown(
+            description="range", options=[("0–1", False), ("of the data", True)]
+        )
+        self.colormap = widgets.Dropdown(
+            description="colours", options=["magma", "cividis", "viridis"]
+        )
+        self.origin = widgets.Dropdown(
+            description="first layer", options=[("on top", "top"), ("at the bottom", "bottom")]
+        )
+        choice = [self.rows, self.cols] if len(models) > 2 else []
+        if len(models) == 2:
+            first, second = models
+            short = {m: shorten(name, 13) for m, name in distinct(models).items()}
+            self.pair.options = [
+                (f"{short[a]} × {short[b]}", (a, b))
+                for a, b in ((first, second), (first, first), (second, second))
+            ]
+            choice = [self.pair]
+        looks = widgets.HBox([self.best, self.range, self.colormap, self.origin])
+        what = widgets.HBox([self.metric, *choice])
+        for box in (what, looks):
+            box.add_class("cka-controls")
+        super().__init__([what, looks])
+        self.add_class("cka-toolbar")
+        self._wanted = False
+        self.metric.observe(self._measure, "value")
+
+    @property
+    def chosen_pair(self) -> tuple[str, str]:
+        """Row and column model of the two lists."""
+        return self.rows.value, self.cols.value
+
+    def _measure(self, change: Any) -> None:
+        """Best matches and the range 0 to 1 are those of CKA: other measures turn them off."""
+        if change["old"] == "mean":
+            self._wanted = self.best.value
+        cka = change["new"] == "mean"
+        self.best.value = self._wanted and cka
+        self.best.disabled = self.range.disabled = not cka
+
+    def show_pair(self, pair: tuple[str, str]) -> None:
+        """Let the controls say which models are on screen; a turned pair has no button."""
+        self.pair.value = pair if pair in [value for _, value in self.pair.options] else None
+        # Both lists first, then the word that one has changed: half a pair means another one.
+        with self.rows.hold_trait_notifications(), self.cols.hold_trait_notifications():
+            self.rows.value, self.cols.value = pair
