@@ -19,7 +19,7 @@ from cka_widget.engine.compare import compare
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.grams import forming
 from cka_widget.engine.grams.stack import GramStack
-from cka_widget.engine.measures import running_sums
+from cka_widget.engine.summing import running_sums
 
 
 # models that write into their input ---------------------------------------------------------------

@@ -22,7 +22,7 @@ from torch import nn
 from cka_widget.engine.compare import compare, iter_compare
 from cka_widget.engine.devices import pick_device
 from cka_widget.engine.errors import CompareError
-from cka_widget.engine.measures import running_sums
+from cka_widget.engine.summing import running_sums
 
 
 def busy_model() -> nn.Module:
