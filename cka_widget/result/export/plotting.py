@@ -27,23 +27,32 @@ def plot(
     result: CKAResult,
     row_model: str | None = None,
     col_model: str | None = None,
+    *,
+    measure: str | None = None,
     **options: Any,
 ) -> Axes:
-    """Draw `result.matrix(row_model, col_model)`.
+    """Draw `result.matrix(row_model, col_model, measure=measure)`.
 
     Args:
         result: of a run.
         row_model: model of the rows; the first one where None.
         col_model: model of the columns; the last one where None.
+        measure: one of `result.measures`; the first where None. Its title stands at the colour
+            bar, with its value by chance where that is known and above 0.
         options: of `draw`.
 
     Returns:
         The axes; `.figure.savefig("cka.png")` keeps the picture.
+
+    Raises:
+        KeyError: no such model or measure.
     """
+    result = result.of(measure)
     row_model = result.models[0] if row_model is None else row_model
     col_model = result.models[-1] if col_model is None else col_model
     matrix = result.matrix(row_model, col_model)
     names = (_axis_name(result, row_model), _axis_name(result, col_model))
+    options = {"value_name": result.measure.title, "chance": result.measure.chance} | options
     return draw(matrix.to_numpy(), list(matrix.index), list(matrix.columns), *names, **options)
 
 
@@ -63,6 +72,7 @@ def draw(
     colorbar: bool = True,
     brackets: bool = True,
     value_name: str = "CKA",
+    chance: float | None = None,
     title: str | None = None,
 ) -> Axes:
     """Draw a matrix of CKA values, or of something else.
@@ -84,6 +94,7 @@ def draw(
         brackets: gather neighbouring layers under one module by a bracket with its name, and
             write only what is left of theirs; what all names begin with goes to the axis' name.
         value_name: label of the colour bar.
+        chance: the value by chance alone; above 0 it is told at the colour bar, and marked there.
         title: above the picture.
 
     Returns:
@@ -123,7 +134,11 @@ def draw(
         width, _ = _inches(ax)
         beside = ax.inset_axes((1 + 0.1 / width, 0, 0.15 / width, 1))
         extend = ends[int(below), int(above)]
-        ax.figure.colorbar(image, cax=beside, label=value_name, extend=extend)
+        bar = ax.figure.colorbar(image, cax=beside, extend=extend)
+        told = f" (chance {chance:.2f})" if chance and chance > 0 else ""
+        bar.set_label(_plain(value_name + told))
+        if chance and chance > 0 and vmin < chance < vmax:
+            beside.axhline(chance, color=_ink(image, chance), linewidth=1.2)
     return ax
 
 
@@ -187,8 +202,11 @@ def _annotate(ax: Axes, table: npt.NDArray[np.float64], image: Any) -> None:
     for (i, j), value in np.ndenumerate(table):
         if np.isnan(value):
             continue
-        red, green, blue, _ = image.cmap(image.norm(value))
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        ax.text(
-            j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color="w" if dark else "k"
-        )
+        ink = _ink(image, value)
+        ax.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=7, color=ink)
+
+
+def _ink(image: Any, value: float) -> str:
+    """Black or white, whichever shows on a value's colour."""
+    red, green, blue, _ = image.cmap(image.norm(value))
+    return "w" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "k"

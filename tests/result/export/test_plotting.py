@@ -15,6 +15,7 @@ import zoo
 from checks import run
 from matplotlib import pyplot as plt
 
+from cka_widget.engine.measures.mutual_knn import MutualKNN
 from cka_widget.result.export.brackets import Bracket, take_apart
 from cka_widget.result.export.plotting import draw, thinned
 from cka_widget.result.result import CKAResult
@@ -52,6 +53,27 @@ def test_chosen_models_and_axes(result: CKAResult) -> None:
     assert right.images[0].get_array().shape == (7, 5)
     assert not left.images
     assert len(right.figure.axes) == 2
+
+
+def test_the_colour_bar_says_which_measure_and_what_chance_gives() -> None:
+    knn = MutualKNN(k=3)
+    result = run({"A": zoo.mlp(0), "B": zoo.mlp(2)}, zoo.vectors(), measures=["cka", "rsa", knn])
+    for name, facts in ((name, result.of(name).measure) for name in result.measures):
+        ax = result.plot(measure=name)
+        np.testing.assert_allclose(ax.images[0].get_array(), result.matrix("A", "B", measure=name))
+        bar = ax.images[0].colorbar
+        told = f" (chance {facts.chance:.2f})" if facts.chance else ""
+        assert bar.ax.get_ylabel() == facts.title + told
+        marks = [line.get_ydata()[0] for line in bar.ax.lines]
+        assert marks == ([facts.chance] if told else [])
+    assert result.of("mutual_knn").measure.chance > 0, "a measure that has no chance shows none"
+    assert result.plot(value_name="similarity").images[0].colorbar.ax.get_ylabel() == "similarity"
+    with pytest.raises(KeyError, match="no measure"):
+        result.plot(measure="procrustes")
+
+
+def test_a_title_is_no_formula() -> None:
+    draw(np.eye(2), list("ab"), list("ab"), value_name="$\\foo").figure.canvas.draw()
 
 
 @pytest.mark.parametrize(("origin", "first_on_top"), [("upper", True), ("lower", False)])
