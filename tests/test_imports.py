@@ -90,6 +90,7 @@ ALLOWED: dict[str, set[str]] = {
 APART = {"widgets/elements"}
 # Methods of the result that import what they forward to when they are called.
 LAZY = {
+    ("cka_widget.result.result", "cka_widget.result.cell.cell_frames"),
     ("cka_widget.result.result", "cka_widget.result.export.page"),
     ("cka_widget.result.result", "cka_widget.result.export.plotting"),
 }

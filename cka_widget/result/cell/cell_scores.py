@@ -213,24 +213,23 @@ def _errors(result: Any, row: LayerKey, col: LayerKey) -> np.ndarray:
 
 def profiles(result: Any, cell: Cell, tables: Tables | None = None) -> tuple[Profile, Profile]:
     """The score along the columns at the selected row, and along the rows at the column."""
-    tables = tables or Tables(result, cell.row.model, cell.col.model)
+    names = (cell.row.model, cell.col.model)
+    tables = tables or Tables(result, *names)
     row, col = tables.at(cell)
+    of_cols = particle_means(result, cell.row, names[1])
+    of_rows = particle_means(result, cell.col, names[0])
     along_col = (tables.mean[row], tables.spread[row], tables.error[row])
     along_row = (tables.mean[:, col], tables.spread[:, col], tables.error[:, col])
     return (
-        Profile(
-            cell.col.model, list(tables.cols), _of_each(result, cell.row, cell.col), *along_col, col
-        ),
-        Profile(
-            cell.row.model, list(tables.rows), _of_each(result, cell.col, cell.row), *along_row, row
-        ),
+        Profile(names[1], list(tables.cols), of_cols, *along_col, col),
+        Profile(names[0], list(tables.rows), of_rows, *along_row, row),
     )
 
 
-def _of_each(result: Any, held: LayerKey, moving: LayerKey) -> np.ndarray:
+def particle_means(result: Any, held: LayerKey, moving: str) -> np.ndarray:
     """Mean of each particle of the moving model over its partners, (particles, layers)."""
-    scores = np.array(result.particles_along(held.model, moving.model, row=held.layer))
-    if held.model == moving.model and len(scores) > 1:
+    scores = np.array(result.particles_along(held.model, moving, row=held.layer))
+    if held.model == moving and len(scores) > 1:
         scores[np.arange(len(scores)), np.arange(len(scores))] = np.nan
     return _mean(scores)
 
