@@ -33,6 +33,7 @@ _HOME = {
     "introspect": "introspection",
     "iter_compare": "engine.compare",
     "load": "result.result",
+    "register_output": "engine.outputs.output_types",
 }
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "introspect",
     "iter_compare",
     "load",
+    "register_output",
 ]
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from cka_widget.engine.measures.rsa import RSA
     from cka_widget.engine.measures.within_class import WithinClassCKA
     from cka_widget.engine.models.particles import StackedParticles
+    from cka_widget.engine.outputs.output_types import register_output
     from cka_widget.introspection import LayerTree, introspect
     from cka_widget.result.combine import concat
     from cka_widget.result.keys import Cell, LayerKey

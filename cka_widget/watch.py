@@ -12,7 +12,8 @@ from torchinfo.layer_info import LayerInfo
 
 from cka_widget.engine.errors import NoRowsError
 from cka_widget.engine.models.layers import OUTPUT
-from cka_widget.engine.outputs.features import main_tensor, values_of
+from cka_widget.engine.outputs.features import values_of
+from cka_widget.engine.outputs.output_types import main_tensor
 from cka_widget.engine.outputs.probed import Call, Probe
 from cka_widget.engine.outputs.ragged import padded
 from cka_widget.engine.outputs.sample_axis import SampleAxis

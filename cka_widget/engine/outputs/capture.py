@@ -18,15 +18,9 @@ from cka_widget.engine.grams.stack import GramStack
 from cka_widget.engine.models.layers import Choice
 from cka_widget.engine.models.particles import Pass
 from cka_widget.engine.models.vmap import unmapped
-from cka_widget.engine.outputs.features import (
-    Reduce,
-    Samples,
-    by_sample,
-    features,
-    tensor_of,
-    values_of,
-)
+from cka_widget.engine.outputs.features import Reduce, Samples, by_sample, features, values_of
 from cka_widget.engine.outputs.layer_warnings import Notes
+from cka_widget.engine.outputs.output_types import tensor_of
 from cka_widget.engine.outputs.probed import Probe
 from cka_widget.engine.outputs.reductions import needs_mask, tokens
 from cka_widget.engine.outputs.sample_axis import SampleAxis, SampleRows, Shown

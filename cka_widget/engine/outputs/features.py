@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from functools import singledispatch
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from cka_widget.engine.devices import ran_out
 from cka_widget.engine.errors import NoRowsError, summary
+from cka_widget.engine.outputs.output_types import tensor_of
 from cka_widget.engine.outputs.ragged import kept_steps, padded
 from cka_widget.engine.outputs.reductions import joined, mean, token
 from cka_widget.engine.outputs.sample_axis import SampleRows
@@ -25,50 +23,6 @@ class ReduceError(RuntimeError):
 Reduce = str | Callable[[Tensor], Tensor]
 
 REDUCTIONS = ("flatten", "mean", "cls", "last")
-
-# In a mapping these hold the features; otherwise its first tensor does.
-_PREFERRED_KEYS = ("last_hidden_state", "logits", "out", "output")
-
-
-@singledispatch
-def main_tensor(output: Any) -> Tensor | None:
-    """The tensor of a module's output that stands for its features, or None.
-
-    A tensor is itself, nested or not; a tuple or list gives its first tensor (the output
-    sequence of an LSTM, the attention output of `MultiheadAttention`); a mapping, a dataclass and
-    Hugging Face's `ModelOutput` give `last_hidden_state`, `logits`, or their first tensor. Other
-    types: `main_tensor.register(MyOutput)`.
-    """
-    if dataclasses.is_dataclass(output) and not isinstance(output, type):
-        return main_tensor({f.name: getattr(output, f.name) for f in dataclasses.fields(output)})
-    return None
-
-
-@main_tensor.register
-def _(output: Tensor) -> Tensor | None:
-    return output
-
-
-@main_tensor.register
-def _(output: PackedSequence) -> Tensor | None:
-    return pad_packed_sequence(output, batch_first=True)[0]
-
-
-@main_tensor.register(tuple)
-@main_tensor.register(list)
-def _(output: Sequence[Any]) -> Tensor | None:
-    return next((t for t in map(main_tensor, output) if t is not None), None)
-
-
-@main_tensor.register
-def _(output: Mapping) -> Tensor | None:  # type: ignore[type-arg]
-    keys = [k for k in _PREFERRED_KEYS if k in output] + list(output)
-    return next((t for t in (main_tensor(output[k]) for k in keys) if t is not None), None)
-
-
-def tensor_of(output: Any) -> Tensor | None:
-    """`main_tensor` of an output, at once where it is a tensor, as most are."""
-    return output if type(output) is Tensor else main_tensor(output)
 
 
 class Samples(NamedTuple):

@@ -23,7 +23,7 @@ from cka_widget.engine.data.batches import (
     tensors,
 )
 from cka_widget.engine.errors import CompareError
-from cka_widget.engine.outputs.features import main_tensor
+from cka_widget.engine.outputs.output_types import main_tensor
 from cka_widget.engine.restoring.hooks import Hooks
 
 CountSamples = Callable[[Any], int]

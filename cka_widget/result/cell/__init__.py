@@ -1,7 +1,8 @@
 """What lies behind one cell of the heatmap, as arrays.
 
 `cell_scores` collects it, `particle_stats` says which particles stand out, `mds` places them by
-their scores. What draws these numbers is elsewhere: the drill-down, and the page in TypeScript.
+their scores; `cell_frames` is what the result's own methods give. What draws these numbers is
+elsewhere: the drill-down, and the page in TypeScript.
 
 Imports numpy, and of the package `result` alone.
 """
