@@ -79,7 +79,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     "widgets/drilldown": {"result", "result/cell", "widgets/look", "widgets/elements"},
     "widgets/explorer_views": {*WIDGETS, "layer_tree"},
-    "widgets/explorer_traits": {*WIDGETS, "result", "widgets/explorer_views"},
+    "widgets/renamed": set(),
+    "widgets/explorer_traits": {
+        *WIDGETS,
+        *("result", "widgets/explorer_views", "widgets/renamed"),
+    },
     "widgets/presenter": {*WIDGETS, "result", "widgets/explorer_views"},
     "widgets/explorer": {
         *(*WIDGETS, *SEAM, "engine/data", "engine/options", "result/export"),

@@ -33,15 +33,15 @@ from cka_widget.widgets.run.runner import ENDED, RUNNING, Failure, Progress, Run
 
 log = logging.getLogger(__name__)
 
-_OWN = ("height", "theme", "more_data")
+_OWN = ("height", "statistic", "theme", "more_data")
 OPTIONS = [*list(inspect.signature(iter_compare).parameters)[2:], *_OWN]
 
 
 class CKAExplorer(Traits):
     """Compare two models, or two ensembles, layer by layer; it displays itself.
 
-    Traits to read, set, observe and link, told in `Traits`: selection, hover, layers, pair, metric,
-    theme, stop_at_stderr; to read and observe: state, progress, result.
+    Traits to read, set, observe and link, told in `Traits`: selection, hover, layers, pair,
+    statistic, theme, stop_at_stderr; to read and observe: state, progress, result.
 
     Args:
         models: name -> module, or a sequence of modules for an ensemble. One entry is compared
@@ -50,6 +50,7 @@ class CKAExplorer(Traits):
         layers: which layers are ticked at first; None ticks every distinct output.
         forward: how a batch becomes a call, `forward(model, batch)`, or a mapping by model name.
         height: height in pixels; None grows with the content.
+        statistic: what is shown at first: "mean", "spread" or "stderr". `metric=` is its old name.
         theme: "auto", "light" or "dark".
         stop_at_stderr: call the result done when no cell's standard error is above this.
         more_data: samples beyond those of `loader`, for the button "Add data" of a run that has
@@ -66,11 +67,15 @@ class CKAExplorer(Traits):
         layers: Any = None,
         forward: Any = None,
         height: int | None = None,
+        statistic: str = "mean",
         theme: str = "auto",
         stop_at_stderr: float | None = None,
         more_data: Any = None,
         **options: Any,
     ) -> None:
+        if "metric" in options:
+            Traits.metric.warn(3)
+            statistic = options.pop("metric")
         refuse_unknown(options, OPTIONS)
         self._lock = LOCK
         self._study = Study(models, loader, layers, forward, options)
@@ -97,6 +102,7 @@ class CKAExplorer(Traits):
             self._views.children,
             layers=self._study.start,
             pair=(names[0], names[min(1, len(names) - 1)]),
+            statistic=statistic,
             theme=theme,
             stop_at_stderr=stop_at_stderr,
         )
@@ -295,7 +301,7 @@ class CKAExplorer(Traits):
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
         self._screen.draw(
-            self._known, self.pair, self.layers, self.metric, self._runner.state, self.selection
+            self._known, self.pair, self.layers, self.statistic, self._runner.state, self.selection
         )
 
     def _show_status(self) -> None:
@@ -317,7 +323,7 @@ class CKAExplorer(Traits):
         header.enough.on_click(lambda _: self.finish())
         header.export.on_click(lambda _: views.menu.toggle())
         header.offer_goal(self.stop_at_stderr)
-        t.link((self, "metric"), (bar.metric, "value"))
+        t.link((self, "statistic"), (bar.statistic, "value"))
         # The list's values are numbers: 0 stands for None.
         goal = (self, "stop_at_stderr"), (header.goal, "value")
         t.link(*goal, transform=(lambda error: error or 0.0, lambda error: error or None))
@@ -382,7 +388,7 @@ class CKAExplorer(Traits):
         with self._lock:
             self._views.heatmap.hovered = self._screen.place(change["new"])
 
-    @t.observe("layers", "pair", "metric")
+    @t.observe("layers", "pair", "statistic")
     def _choose(self, change: Any) -> None:
         if self._closed or not hasattr(self, "_views") or not self.pair[0]:
             return
@@ -407,7 +413,7 @@ class CKAExplorer(Traits):
     def _shown(self) -> tuple[dict[str, list[str]], View]:
         with self._lock:
             layers = self._screen.layers(self._known, self.layers)
-            return layers, View(self.pair, self.metric, self.selection)
+            return layers, View(self.pair, self.statistic, self.selection)
 
     def _png(self) -> bytes:
         return static_picture.png(self._drawing())

@@ -11,11 +11,12 @@ from cka_widget.result.keys import Cell
 from cka_widget.widgets.comparison.axes import VALUE_NAMES
 from cka_widget.widgets.comparison.comparison import Study
 from cka_widget.widgets.explorer_views import Views
+from cka_widget.widgets.renamed import Renamed, Renaming
 from cka_widget.widgets.run.run_history import Known
 from cka_widget.widgets.run.runner import STATES
 
 
-class Traits(widgets.VBox):
+class Traits(Renaming, widgets.VBox):
     """The public traits of `CKAExplorer`.
 
     Attributes:
@@ -24,7 +25,8 @@ class Traits(widgets.VBox):
         layers: model name -> names of the ticked modules. Fewer cut the heatmap at once; more
             are hatched until a run has computed them, and the cells known by then stay.
         pair: (row model, column model) on screen.
-        metric: "mean", "spread" or "stderr".
+        statistic: what is shown of a score: "mean", "spread" or "stderr".
+        metric: the old name of `statistic`, with a FutureWarning.
         state: "idle", "running", "paused", "done", "cancelled" or "failed".
         progress: share of the data that is through, 0 to 1.
         result: the `CKAResult` of the latest run, live; None before the first batch.
@@ -39,7 +41,8 @@ class Traits(widgets.VBox):
     hover = t.Any(None, allow_none=True)
     layers = t.Dict()
     pair = t.Tuple(t.Unicode(), t.Unicode())
-    metric = t.Enum(tuple(VALUE_NAMES), "mean")
+    statistic = t.Enum(tuple(VALUE_NAMES), "mean")
+    metric = Renamed("statistic")
     theme = t.Enum(("auto", "light", "dark"), "auto")
     stop_at_stderr = t.Float(None, allow_none=True)
     state = t.Enum(STATES, "idle", read_only=True)
@@ -61,10 +64,10 @@ class Traits(widgets.VBox):
         value = proposal["value"]
         return value if self._closed else self._study.pair(value)
 
-    @t.validate("metric")
-    def _valid_metric(self, proposal: Any) -> str:
+    @t.validate("statistic")
+    def _valid_statistic(self, proposal: Any) -> str:
         value = proposal["value"]
-        return value if self._closed else self._study.metric(value)
+        return value if self._closed else self._study.statistic(value)
 
     @t.validate("stop_at_stderr")
     def _valid_goal(self, proposal: Any) -> float | None:

@@ -55,7 +55,7 @@ class Screen:
         known: Known,
         pair: tuple[str, str],
         layers: Mapping[str, list[str]],
-        metric: str,
+        statistic: str,
         state: str,
         selection: Cell | None,
     ) -> None:
@@ -73,7 +73,7 @@ class Screen:
             views.drill.clear(WAITING)
             return
         axes = self._axis(known, row, layers[row]), self._axis(known, col, layers[col])
-        self._values, errors = matrices(known, *axes, metric)
+        self._values, errors = matrices(known, *axes, statistic)
         sources = known.sources(row, axes[0].layers, col, axes[1].layers)
         heatmap = views.heatmap
         with heatmap.hold_sync():
@@ -91,9 +91,9 @@ class Screen:
             bare = next(
                 (f'No layer of "{side.model}" is ticked' for side in axes if not side.layers), ""
             )
-            heatmap.reason = bare or ", or ".join(filter(None, (parted, LACKS[metric])))
-            heatmap.value_name = VALUE_NAMES[metric]
-            heatmap.auto_range = metric != "mean" or views.toolbar.range.value
+            heatmap.reason = bare or ", or ".join(filter(None, (parted, LACKS[statistic])))
+            heatmap.value_name = VALUE_NAMES[statistic]
+            heatmap.auto_range = statistic != "mean" or views.toolbar.range.value
             heatmap.set_data(self._values, errors)
             self.pin(selection)
         views.legend.value = legend_html(known, self._values, sources, *axes, state in RUNNING)

@@ -44,7 +44,7 @@ def race(rng: random.Random) -> str:
         lambda: explorer.wait(0.01),
         lambda: setattr(explorer, "pair", (names[-1], names[0])),
         lambda: setattr(explorer, "pair", (names[0], names[0])),
-        lambda: setattr(explorer, "metric", "spread"),
+        lambda: setattr(explorer, "statistic", "spread"),
         lambda: setattr(explorer, "stop_at_stderr", 0.2),
         lambda: setattr(explorer, "stop_at_stderr", None),
         lambda: setattr(explorer, "layers", {**explorer.layers, names[0]: rows[:1]}),

@@ -161,21 +161,48 @@ def test_modules_alone_are_compared_by_their_outputs():
     assert explorer.result.layers("one") == ["(output)"]
 
 
-def test_metric_shows_mean_spread_and_error(finished):
+def test_statistic_shows_mean_spread_and_error(finished):
     finished.pair = ("A", "B")
-    for metric, frame in (("spread", "spread"), ("stderr", "stderr"), ("mean", "matrix")):
-        finished.metric = metric
+    for statistic, frame in (("spread", "spread"), ("stderr", "stderr"), ("mean", "matrix")):
+        finished.statistic = statistic
         expected = getattr(finished.result, frame)("A", "B")
         np.testing.assert_allclose(finished.heatmap.array(), expected, atol=1e-6)
-        assert finished._views.toolbar.metric.value == metric
+        assert finished._views.toolbar.statistic.value == statistic
     assert not finished.heatmap.auto_range
 
 
 def test_single_models_have_no_spread():
     explorer = explore()
     with pytest.raises(traitlets.TraitError, match="is that of ensembles"):
-        explorer.metric = "spread"
-    assert explorer.metric == explorer._views.toolbar.metric.value == "mean"
+        explorer.statistic = "spread"
+    assert explorer.statistic == explorer._views.toolbar.statistic.value == "mean"
+
+
+def test_the_statistics_old_name_works_with_a_warning(finished):
+    told = []
+    with pytest.warns(FutureWarning, match='"metric" is called "statistic" now') as warned:
+        finished.metric = "spread"
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    with pytest.warns(FutureWarning) as warned:
+        assert finished.metric == finished.statistic == "spread"
+    assert [one.filename for one in warned] == [__file__]
+    with pytest.warns(FutureWarning) as warned:
+        finished.observe(told.append, "metric")
+    assert [one.filename for one in warned] == [__file__]
+    finished.statistic = "mean"
+    assert [(change["name"], change["new"]) for change in told] == [("metric", "mean")]
+    finished.unobserve(told.append, "metric")
+    with pytest.warns(FutureWarning), pytest.raises(traitlets.TraitError, match="statistic"):
+        finished.metric = "median"
+
+
+def test_the_statistic_can_be_chosen_at_first_also_by_its_old_name():
+    assert explore(ensembles(), statistic="spread").statistic == "spread"
+    with pytest.warns(FutureWarning, match='"metric"') as warned:
+        explorer = explore(ensembles(), metric="stderr")
+    assert len(warned) == 1
+    assert explorer.statistic == explorer._views.toolbar.statistic.value == "stderr"
 
 
 def test_a_turned_pair_has_no_button_and_each_button_turns_it_back(finished):
@@ -189,12 +216,12 @@ def test_a_turned_pair_has_no_button_and_each_button_turns_it_back(finished):
 def test_best_match_and_range_are_those_of_cka(finished):
     bar = finished._views.toolbar
     bar.best.value = True
-    finished.metric = "stderr"
+    finished.statistic = "stderr"
     assert bar.best.disabled
     assert bar.range.disabled
     assert not finished.heatmap.best_match
-    finished.metric = "spread"
-    finished.metric = "mean"
+    finished.statistic = "spread"
+    finished.statistic = "mean"
     assert finished.heatmap.best_match
     assert not (bar.best.disabled)
     assert not (bar.range.disabled)

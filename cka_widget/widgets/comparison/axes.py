@@ -22,7 +22,7 @@ LACKS = {
     "spread": "one pair only: no spread",
     "stderr": "no error bar yet: fewer than 5 blocks of independent samples",
 }
-"""Why a cell of two computed layers has no value of a metric."""
+"""Why a cell of two computed layers has no value of a statistic."""
 
 
 def default_choice(tree: LayerTree) -> list[str]:
@@ -136,9 +136,9 @@ def pair_at(rows: Axis, cols: Axis, cell: Cell | None) -> list[int]:
 
 
 def matrices(
-    known: Known, rows: Axis, cols: Axis, metric: str
+    known: Known, rows: Axis, cols: Axis, statistic: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Values and standard errors of the shown cells; errors go with the mean alone."""
     sides = rows.model, rows.layers, cols.model, cols.layers
-    values = known.table({"mean": "matrix"}.get(metric, metric), *sides)
-    return values, known.table("stderr", *sides) if metric == "mean" else None
+    values = known.table({"mean": "matrix"}.get(statistic, statistic), *sides)
+    return values, known.table("stderr", *sides) if statistic == "mean" else None

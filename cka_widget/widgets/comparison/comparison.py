@@ -143,11 +143,11 @@ class Study:
                 raise t.TraitError(f'no model "{name}"; there are {", ".join(self.names)}')
         return value
 
-    def metric(self, value: str) -> str:
-        """Check a measure; raises TraitError for a spread of single models."""
+    def statistic(self, value: str) -> str:
+        """Check a statistic; raises TraitError for a spread of single models."""
         if value == "spread" and max(self.particles.values()) == 1:
             raise t.TraitError(
-                'metric="spread" is that of ensembles: each of these models is a single one'
+                'statistic="spread" is that of ensembles: each of these models is a single one'
             )
         return value
 

@@ -1,4 +1,4 @@
-"""What the heatmap shows and how: measure, pair of models, range, colours, direction."""
+"""What the heatmap shows and how: statistic, pair of models, range, colours, direction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from cka_widget.widgets.look.format import distinct, shorten
 
-METRICS = {"mean": "mean", "spread": "spread", "stderr": "± error"}
+STATISTICS = {"mean": "mean", "spread": "spread", "stderr": "± error"}
 _TOOLTIPS = [
     "CKA, averaged over particle pairs",
     "standard deviation of CKA over particle pairs",
@@ -21,10 +21,10 @@ class Toolbar(widgets.HBox):
     """Controls only; the explorer reads and writes their values."""
 
     def __init__(self, models: Sequence[str], ensembles: bool) -> None:
-        measures = [m for m in METRICS if ensembles or m != "spread"]
-        self.metric = widgets.ToggleButtons(
-            options=[(METRICS[m], m) for m in measures],
-            tooltips=[_TOOLTIPS[list(METRICS).index(m)] for m in measures],
+        shown = [s for s in STATISTICS if ensembles or s != "spread"]
+        self.statistic = widgets.ToggleButtons(
+            options=[(STATISTICS[s], s) for s in shown],
+            tooltips=[_TOOLTIPS[list(STATISTICS).index(s)] for s in shown],
         )
         self.pair = widgets.ToggleButtons(options=[("", ("", ""))])
         self.rows = widgets.Dropdown(description="rows", options=[(shorten(m), m) for m in models])
@@ -51,26 +51,26 @@ class Toolbar(widgets.HBox):
             ]
             choice = [self.pair]
         looks = widgets.HBox([self.best, self.range, self.colormap, self.origin])
-        what = widgets.HBox([self.metric, *choice])
+        what = widgets.HBox([self.statistic, *choice])
         for box in (what, looks):
             box.add_class("cka-controls")
         super().__init__([what, looks])
         self.add_class("cka-toolbar")
         self._wanted = False
-        self.metric.observe(self._measure, "value")
+        self.statistic.observe(self._turned, "value")
 
     @property
     def chosen_pair(self) -> tuple[str, str]:
         """Row and column model of the two lists."""
         return self.rows.value, self.cols.value
 
-    def _measure(self, change: Any) -> None:
-        """Best matches and the range 0 to 1 are those of CKA: other measures turn them off."""
+    def _turned(self, change: Any) -> None:
+        """Best matches and the range 0 to 1 are those of the mean alone."""
         if change["old"] == "mean":
             self._wanted = self.best.value
-        cka = change["new"] == "mean"
-        self.best.value = self._wanted and cka
-        self.best.disabled = self.range.disabled = not cka
+        mean = change["new"] == "mean"
+        self.best.value = self._wanted and mean
+        self.best.disabled = self.range.disabled = not mean
 
     def show_pair(self, pair: tuple[str, str]) -> None:
         """Let the controls say which models are on screen; a turned pair has no button."""

@@ -130,7 +130,7 @@ def test_a_models_name_is_no_formula(tmp_path, monkeypatch, label):
 def test_the_page_holds_what_is_on_screen(explorer, tmp_path):
     explorer.layers = {"A": ["0", "2"], "<b>": ["1"]}
     explorer.pair = ("<b>", "A")
-    explorer.metric = "stderr"
+    explorer.statistic = "stderr"
     explorer.selection = (("<b>", "1"), ("A", "2"))
     press(explorer, "page")
     text = (tmp_path / "cka.html").read_text(encoding="utf-8")
