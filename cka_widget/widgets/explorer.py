@@ -41,7 +41,7 @@ class CKAExplorer(Traits):
     """Compare two models, or two ensembles, layer by layer; it displays itself.
 
     Traits to read, set, observe and link, told in `Traits`: selection, hover, layers, pair,
-    statistic, theme, stop_at_stderr; to read and observe: state, progress, result.
+    statistic, measure, theme, stop_at_stderr; to read and observe: state, progress, result.
 
     Args:
         models: name -> module, or a sequence of modules for an ensemble. One entry is compared
@@ -52,11 +52,12 @@ class CKAExplorer(Traits):
         height: height in pixels; None grows with the content.
         statistic: what is shown at first: "mean", "spread" or "stderr". `metric=` is its old name.
         theme: "auto", "light" or "dark".
-        stop_at_stderr: call the result done when no cell's standard error is above this.
+        stop_at_stderr: call the result done when no cell's standard error under the
+            measure that is shown is above this.
         more_data: samples beyond those of `loader`, for the button "Add data" of a run that has
             ended: a loader, or a function that gives another one each time and None at the end.
             Without it there is no such button, since the same samples twice tell nothing new.
-        **options: the other options of `cka_widget.compare` (reduce, kernel, device, ...).
+        **options: the other options of `cka_widget.compare` (measures, reduce, device, ...).
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class CKAExplorer(Traits):
         self._views = Views(
             trees,
             self._study.particles,
+            self._study.measures,
             offered,
             theme,
             self._lock,
@@ -103,6 +105,7 @@ class CKAExplorer(Traits):
             layers=self._study.start,
             pair=(names[0], names[min(1, len(names) - 1)]),
             statistic=statistic,
+            measure=next(iter(self._study.measures)),
             theme=theme,
             stop_at_stderr=stop_at_stderr,
         )
@@ -243,7 +246,7 @@ class CKAExplorer(Traits):
                 self._draw()
             self._show_status()
             goal = self.stop_at_stderr
-            if goal and result is not None and 0 <= result.worst_stderr() <= goal:
+            if goal and result is not None and 0 <= result.of(self.measure).worst_stderr() <= goal:
                 self._runner.finish()
 
     def _enter_state(self) -> None:
@@ -301,11 +304,18 @@ class CKAExplorer(Traits):
     # drawing: always under the lock -------------------------------------------------------------
     def _draw(self) -> None:
         self._screen.draw(
-            self._known, self.pair, self.layers, self.statistic, self._runner.state, self.selection
+            self._known,
+            self.pair,
+            self.layers,
+            self.statistic,
+            self.measure,
+            self._runner.state,
+            self.selection,
         )
 
     def _show_status(self) -> None:
-        line, worst = self._views.line, self._known.worst_error(*self.pair)
+        line, (row, col) = self._views.line, self.pair
+        worst = self._known.worst_error(row, col, self.measure)
         state, setting = self._runner.state, self._study.setting(self._status.device)
         line.show(state, self._status, worst, setting)
         line.note(getattr(self.result, "warnings", ()), self.failure)
@@ -324,6 +334,7 @@ class CKAExplorer(Traits):
         header.export.on_click(lambda _: views.menu.toggle())
         header.offer_goal(self.stop_at_stderr)
         t.link((self, "statistic"), (bar.statistic, "value"))
+        t.link((self, "measure"), (bar.measure, "value"))
         # The list's values are numbers: 0 stands for None.
         goal = (self, "stop_at_stderr"), (header.goal, "value")
         t.link(*goal, transform=(lambda error: error or 0.0, lambda error: error or None))
@@ -379,7 +390,7 @@ class CKAExplorer(Traits):
             if models != self.pair and self.result is not None:
                 self.pair = models
             self._screen.pin(cell)
-            self._screen.draw_cell(self._known, self.pair, cell)
+            self._screen.draw_cell(self._known, self.pair, self.measure, cell)
 
     @t.observe("hover")
     def _point(self, change: Any) -> None:
@@ -388,7 +399,7 @@ class CKAExplorer(Traits):
         with self._lock:
             self._views.heatmap.hovered = self._screen.place(change["new"])
 
-    @t.observe("layers", "pair", "statistic")
+    @t.observe("layers", "pair", "statistic", "measure")
     def _choose(self, change: Any) -> None:
         if self._closed or not hasattr(self, "_views") or not self.pair[0]:
             return
@@ -410,10 +421,11 @@ class CKAExplorer(Traits):
             draw = self._screen.picture(self._known, self.pair)
         return draw()
 
-    def _shown(self) -> tuple[dict[str, list[str]], View]:
+    def _shown(self) -> tuple[Any, dict[str, list[str]], View]:
         with self._lock:
             layers = self._screen.layers(self._known, self.layers)
-            return layers, View(self.pair, self.statistic, self.selection)
+            view = View(self.pair, self.statistic, self.selection)
+            return self.result.of(self.measure), layers, view
 
     def _png(self) -> bytes:
         return static_picture.png(self._drawing())

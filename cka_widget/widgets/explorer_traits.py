@@ -26,6 +26,8 @@ class Traits(Renaming, widgets.VBox):
             are hatched until a run has computed them, and the cells known by then stay.
         pair: (row model, column model) on screen.
         statistic: what is shown of a score: "mean", "spread" or "stderr".
+        measure: name of the measure that is shown, of those of the option `measures`; ""
+            stands for the first.
         metric: the old name of `statistic`, with a FutureWarning.
         state: "idle", "running", "paused", "done", "cancelled" or "failed".
         progress: share of the data that is through, 0 to 1.
@@ -42,6 +44,7 @@ class Traits(Renaming, widgets.VBox):
     layers = t.Dict()
     pair = t.Tuple(t.Unicode(), t.Unicode())
     statistic = t.Enum(tuple(VALUE_NAMES), "mean")
+    measure = t.Unicode("")
     metric = Renamed("statistic")
     theme = t.Enum(("auto", "light", "dark"), "auto")
     stop_at_stderr = t.Float(None, allow_none=True)
@@ -68,6 +71,11 @@ class Traits(Renaming, widgets.VBox):
     def _valid_statistic(self, proposal: Any) -> str:
         value = proposal["value"]
         return value if self._closed else self._study.statistic(value)
+
+    @t.validate("measure")
+    def _valid_measure(self, proposal: Any) -> str:
+        value = proposal["value"]
+        return value if self._closed else self._study.measure(value)
 
     @t.validate("stop_at_stderr")
     def _valid_goal(self, proposal: Any) -> float | None:

@@ -33,6 +33,7 @@ class Views:
         self,
         trees: Mapping[str, LayerTree],
         particles: Mapping[str, int],
+        measures: Mapping[str, str],
         kinds: Mapping[str, tuple[str, Callable[[], bytes]]],
         theme: str,
         lock: Any,
@@ -51,7 +52,7 @@ class Views:
             for name, tree in trees.items()
         }
         self.heatmap = Heatmap(uncertain_above=UNSURE, settled=False, theme=theme)
-        self.toolbar = Toolbar(list(trees), max(particles.values()) > 1)
+        self.toolbar = Toolbar(list(trees), max(particles.values()) > 1, measures)
         for control, trait in (("best", "best_match"), ("colormap",) * 2, ("origin",) * 2):
             t.link((getattr(self.toolbar, control), "value"), (self.heatmap, trait))
         self.legend = widgets.HTML()
@@ -78,7 +79,7 @@ class Views:
     def everything(self) -> list[widgets.Widget]:
         """All top widgets, those that are not on screen too."""
         bar = self.toolbar
-        return [*self.children, *self.pickers.values(), bar.pair, bar.rows, bar.cols]
+        return [*self.children, *self.pickers.values(), bar.measure, bar.pair, bar.rows, bar.cols]
 
     def show_pair(self, row: str, col: str, slots: Mapping[str, str], shown: Sequence[str]) -> None:
         """Put the models' names, colours and pickers where they belong; `shown` are the pickers."""

@@ -25,6 +25,7 @@ from cka_widget.widgets.drilldown.drilldown import UNKNOWN, WAITING
 from cka_widget.widgets.elements.legend import APART, apart, legend_html
 from cka_widget.widgets.explorer_views import Views
 from cka_widget.widgets.look.assets import SLOTS
+from cka_widget.widgets.look.format import by_chance
 from cka_widget.widgets.notebook import static_picture
 from cka_widget.widgets.run.run_history import Known
 from cka_widget.widgets.run.runner import RUNNING
@@ -56,6 +57,7 @@ class Screen:
         pair: tuple[str, str],
         layers: Mapping[str, list[str]],
         statistic: str,
+        measure: str,
         state: str,
         selection: Cell | None,
     ) -> None:
@@ -73,7 +75,7 @@ class Screen:
             views.drill.clear(WAITING)
             return
         axes = self._axis(known, row, layers[row]), self._axis(known, col, layers[col])
-        self._values, errors = matrices(known, *axes, statistic)
+        self._values, errors = matrices(known, *axes, statistic, measure)
         sources = known.sources(row, axes[0].layers, col, axes[1].layers)
         heatmap = views.heatmap
         with heatmap.hold_sync():
@@ -92,14 +94,24 @@ class Screen:
                 (f'No layer of "{side.model}" is ticked' for side in axes if not side.layers), ""
             )
             heatmap.reason = bare or ", or ".join(filter(None, (parted, LACKS[statistic])))
-            heatmap.value_name = VALUE_NAMES[statistic]
+            facts = known.runs[0].of(measure).measure
+            chance = facts.chance if statistic == "mean" else None
+            heatmap.value_name = VALUE_NAMES[statistic].format(facts.title)
+            heatmap.chance = chance or None
+            heatmap.bar_title = self._bar_title(heatmap.value_name, chance)
             heatmap.auto_range = statistic != "mean" or views.toolbar.range.value
             heatmap.set_data(self._values, errors)
             self.pin(selection)
         views.legend.value = legend_html(known, self._values, sources, *axes, state in RUNNING)
-        self.draw_cell(known, pair, selection)
+        self.draw_cell(known, pair, measure, selection)
 
-    def draw_cell(self, known: Known, pair: Sequence[str], cell: Cell | None) -> None:
+    def _bar_title(self, value_name: str, chance: float | None) -> str:
+        """What runs along the colour bar: CKA alone, as the field knows it, goes without saying."""
+        if value_name == "CKA" and len(self._study.measures) == 1:
+            return ""
+        return f"{value_name} ({by_chance(chance)})" if chance else value_name
+
+    def draw_cell(self, known: Known, pair: Sequence[str], measure: str, cell: Cell | None) -> None:
         """Draw the drill-down of the selected cell, or say why there is none."""
         if not known:
             return
@@ -110,7 +122,9 @@ class Screen:
             self._views.drill.clear(*([UNKNOWN] if cell is not None else []))
             return
         slots = self.slots
-        self._views.drill.show(run.result, cell, (slots[cell.row.model], slots[cell.col.model]))
+        self._views.drill.show(
+            run.of(measure), cell, (slots[cell.row.model], slots[cell.col.model])
+        )
 
     def pin(self, selection: Cell | None) -> None:
         """Mark the selected cell in the heatmap, where it is shown."""
@@ -146,6 +160,7 @@ class Screen:
             (rows.model, rows.layers, slots[rows.model]),
             (cols.model, cols.layers, slots[cols.model]),
             value_name=heatmap.value_name,
+            chance=heatmap.chance,
             colormap=heatmap.colormap,
             limits=None if heatmap.auto_range else (heatmap.vmin, heatmap.vmax),
             origin=heatmap.origin,

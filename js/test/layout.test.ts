@@ -5,7 +5,7 @@ import { layout } from "../src/heatmap/layout.ts";
 
 const wish = {
   width: 800, height: 0, rows: 22, cols: 30, rowText: 50, colText: 50, rowLevels: 1, colLevels: 1, compact: false,
-  square: false, title: false,
+  square: false, title: false, barTitle: false,
 };
 
 test("nothing is wider than the room there is", () => {
@@ -38,6 +38,12 @@ test("few cells are square where there is room, and stand in the middle", () => 
   const tight = layout({ ...wish, rows: 3, cols: 3, height: 360, width: 300 });
   assert.equal(tight.rowTitle, 10);
   assert.ok(tight.plot.w < tight.plot.h);
+});
+
+test("text along the colour bar takes its room from the cells", () => {
+  const [bare, named] = [layout(wish), layout({ ...wish, barTitle: true })];
+  assert.ok(named.plot.w < bare.plot.w);
+  assert.ok(named.width - named.bar!.x > bare.width - bare.bar!.x);
 });
 
 test("a height that is asked for is kept", () => assert.equal(layout({ ...wish, height: 420 }).height, 420));

@@ -16,7 +16,8 @@ from cka_widget.result.keys import Cell, LayerKey
 from cka_widget.widgets.run.run_history import Known
 
 NOT_YET = "not computed yet"
-VALUE_NAMES = {"mean": "CKA", "spread": "spread", "stderr": "standard error"}
+VALUE_NAMES = {"mean": "{}", "spread": "spread of {}", "stderr": "standard error of {}"}
+"""What a number is called, by the statistic, with the measure's title."""
 LACKS = {
     "mean": "",
     "spread": "one pair only: no spread",
@@ -136,9 +137,9 @@ def pair_at(rows: Axis, cols: Axis, cell: Cell | None) -> list[int]:
 
 
 def matrices(
-    known: Known, rows: Axis, cols: Axis, statistic: str
+    known: Known, rows: Axis, cols: Axis, statistic: str, measure: str = ""
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Values and standard errors of the shown cells; errors go with the mean alone."""
     sides = rows.model, rows.layers, cols.model, cols.layers
-    values = known.table({"mean": "matrix"}.get(statistic, statistic), *sides)
-    return values, known.table("stderr", *sides) if statistic == "mean" else None
+    values = known.table({"mean": "matrix"}.get(statistic, statistic), *sides, measure)
+    return values, known.table("stderr", *sides, measure) if statistic == "mean" else None

@@ -18,12 +18,16 @@ from cka_widget.result.keys import Cell, LayerKey
 from cka_widget.widgets.comparison.axes import default_choice
 from cka_widget.widgets.comparison.cost import Plan
 from cka_widget.widgets.comparison.first_look import look_at, look_at_costs, peek
+from cka_widget.widgets.look.format import plural
 from cka_widget.widgets.run.fingerprint import fingerprint
 from cka_widget.widgets.run.run_history import Known
 
 
 class Study:
     """The fixed part of an explorer.
+
+    Attributes:
+        measures: names of the measures that are computed, with their titles.
 
     Args:
         models: name -> module or particles.
@@ -46,7 +50,8 @@ class Study:
     ) -> None:
         self._options = options
         passes = as_passes(models, options.get("particle_axis"))
-        check(models, {"layers": layers, "forward": forward, **options})
+        measures = check(models, {"layers": layers, "forward": forward, **options})
+        self.measures = {one.name: one.title or one.name for one in measures}
         by_model(loader, list(passes))
         self._passes = [run for runs in passes.values() for run in runs]
         self.models = {str(name): model for name, model in models.items()}
@@ -83,10 +88,11 @@ class Study:
             self.particles[name] * self.trees[name].features(ticked)
             for name, ticked in layers.items()
         )
+        titles = list(self.measures.values())
         if run is None:
-            return Plan(rows, self.particles, features, self._costs)
+            return Plan(rows, self.particles, features, self._costs, measures=titles)
         rows |= {name: run.rows(name) for name in asked}
-        return Plan(rows, self.particles, features, self._costs, run.rate)
+        return Plan(rows, self.particles, features, self._costs, run.rate, titles)
 
     def _rows(self, name: str, ticked: Sequence[str]) -> int:
         tree = self.trees[name]
@@ -124,10 +130,16 @@ class Study:
         """Device and estimator in a few words; the device that a run would choose, by default."""
         options = self._options
         block = options.get("hsic_batch_size")
+        titles = list(self.measures.values())
+        estimator = (
+            f"{'unbiased' if options.get('unbiased', True) else 'biased'}, "
+            f"{options.get('kernel', 'linear')}"
+        )
+        if options.get("measures") is not None:
+            estimator = "; ".join(titles) if len(titles) < 3 else plural(len(titles), "measure")
         words = (
             device or str(pick_device(options.get("device"))),
-            f"{'unbiased' if options.get('unbiased', True) else 'biased'}, "
-            f"{options.get('kernel', 'linear')}",
+            estimator,
             f"HSIC batch {block}" if block else "",
         )
         return " · ".join(filter(None, words))
@@ -150,6 +162,13 @@ class Study:
                 'statistic="spread" is that of ensembles: each of these models is a single one'
             )
         return value
+
+    def measure(self, value: str) -> str:
+        """Check the name of a measure, "" being the first; raises TraitError with the nearest."""
+        if value and value not in self.measures:
+            near = did_you_mean(value, self.measures) or f"; there are {', '.join(self.measures)}"
+            raise t.TraitError(f'no measure "{value}" is computed here{near}')
+        return value or next(iter(self.measures))
 
     def cell(self, value: Any, known: Known) -> Cell | None:
         """Check a cell given by names.

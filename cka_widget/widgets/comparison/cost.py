@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -16,7 +16,7 @@ WORDS = {
     "idle": (
         "Ready to compare",
         "How alike are the layers of {models}? One pass over the data fills a heatmap of "
-        "centered kernel alignment (CKA).",
+        "{measures}.",
     ),
     "running": ("The first batch is on its way", "The heatmap of {against} appears with it."),
     "paused": ("Paused before the first batch", "The heatmap of {against} appears with it."),
@@ -59,6 +59,7 @@ class Plan:
         features: numbers a sample in the outputs of all rows together.
         costs: the rest.
         rate: samples a second of a run of the same layers, None before there was one.
+        measures: titles of what is computed.
     """
 
     layers: Mapping[str, int]
@@ -66,6 +67,7 @@ class Plan:
     features: int
     costs: Costs
     rate: float | None = None
+    measures: Sequence[str] = ("CKA",)
 
     @property
     def rows(self) -> int:
@@ -110,8 +112,15 @@ def plan_html(plan: Plan, row_model: str, col_model: str, state: str = "idle") -
     facts = _facts(plan, row_model, col_model)
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts)
     title, text = WORDS.get(state, WORDS["idle"])
-    text = text.format(against=against, models=" and ".join(said))
+    text = text.format(against=against, models=" and ".join(said), measures=_measures(plan))
     return f'<div class="cka-plan"><h3>{title}</h3><div>{text}</div><dl>{rows}</dl></div>'
+
+
+def _measures(plan: Plan) -> str:
+    if list(plan.measures) == ["CKA"]:
+        return "centered kernel alignment (CKA)"
+    titles = "; ".join(map(escape, plan.measures))
+    return titles if len(plan.measures) == 1 else f"{len(plan.measures)} measures: {titles}"
 
 
 def cost_html(plan: Plan, row_model: str, col_model: str) -> str:

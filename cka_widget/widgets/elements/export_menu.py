@@ -103,7 +103,7 @@ def _written(name: str, data: bytes) -> str:
 def kinds(
     drawing: Callable[[], Any],
     result: Callable[[], Any],
-    shown: Callable[[], tuple[dict[str, list[str]], View]],
+    shown: Callable[[], tuple[Any, dict[str, list[str]], View]],
     trees: Mapping[str, LayerTree],
 ) -> dict[str, tuple[str, Callable[[], bytes]]]:
     """What an explorer offers: label -> (file name, function that gives the file's bytes).
@@ -111,14 +111,15 @@ def kinds(
     Args:
         drawing: gives the static picture.
         result: gives the result.
-        shown: gives the layers on screen, by model, and what is shown of them.
+        shown: gives the result with the measure on screen as its first, the layers on screen by
+            model, and what is shown of them.
         trees: of the models.
     """
     return {
         "PNG": ("cka.png", lambda: static_picture.png(drawing(), static_picture.PRINT)),
         "SVG": ("cka.svg", lambda: static_picture.svg(drawing())),
         "CSV": ("cka.csv", lambda: writable(result().to_frame().to_csv(index=False)).encode()),
-        "page": ("cka.html", lambda: _page(result(), *shown(), trees)),
+        "page": ("cka.html", lambda: _page(*shown(), trees)),
         "result": ("cka.safetensors", lambda: saved(result())),
     }
 

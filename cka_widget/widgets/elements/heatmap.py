@@ -56,6 +56,8 @@ class Heatmap(anywidget.AnyWidget):
     auto_range = t.Bool(False).tag(sync=True)
     colormap = t.Enum(COLOR_MAPS, "magma").tag(sync=True)
     value_name = t.Unicode("CKA").tag(sync=True)
+    bar_title = t.Unicode("").tag(sync=True)
+    chance = t.Float(None, allow_none=True).tag(sync=True)
     title = t.Unicode("").tag(sync=True)
     row_reasons = t.List(t.Unicode()).tag(sync=True)
     col_reasons = t.List(t.Unicode()).tag(sync=True)

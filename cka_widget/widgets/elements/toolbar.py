@@ -1,8 +1,8 @@
-"""What the heatmap shows and how: statistic, pair of models, range, colours, direction."""
+"""What the heatmap shows and how: statistic, measure, pair of models, range, colours, direction."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -11,8 +11,8 @@ from cka_widget.widgets.look.format import distinct, shorten
 
 STATISTICS = {"mean": "mean", "spread": "spread", "stderr": "± error"}
 _TOOLTIPS = [
-    "CKA, averaged over particle pairs",
-    "standard deviation of CKA over particle pairs",
+    "the score, averaged over particle pairs",
+    "standard deviation of the score over particle pairs",
     "standard error of the mean, from the number of samples",
 ]
 
@@ -20,11 +20,15 @@ _TOOLTIPS = [
 class Toolbar(widgets.HBox):
     """Controls only; the explorer reads and writes their values."""
 
-    def __init__(self, models: Sequence[str], ensembles: bool) -> None:
+    def __init__(self, models: Sequence[str], ensembles: bool, measures: Mapping[str, str]) -> None:
         shown = [s for s in STATISTICS if ensembles or s != "spread"]
         self.statistic = widgets.ToggleButtons(
             options=[(STATISTICS[s], s) for s in shown],
             tooltips=[_TOOLTIPS[list(STATISTICS).index(s)] for s in shown],
+        )
+        self.measure = widgets.Dropdown(
+            description="measure",
+            options=[(shorten(title, 32), name) for name, title in measures.items()],
         )
         self.pair = widgets.ToggleButtons(options=[("", ("", ""))])
         self.rows = widgets.Dropdown(description="rows", options=[(shorten(m), m) for m in models])
@@ -51,6 +55,8 @@ class Toolbar(widgets.HBox):
             ]
             choice = [self.pair]
         looks = widgets.HBox([self.best, self.range, self.colormap, self.origin])
+        if len(measures) > 1:
+            choice.insert(0, self.measure)
         what = widgets.HBox([self.statistic, *choice])
         for box in (what, looks):
             box.add_class("cka-controls")

@@ -31,6 +31,11 @@ def score(value: float, error: float = math.nan) -> str:
     return text.replace("-", "−") if float(text) != 0 else text.replace("-", "")
 
 
+def by_chance(value: float) -> str:
+    """What unrelated features give, as in "by chance .16"."""
+    return f"by chance {f'{value:.2g}'.removeprefix('0')}"
+
+
 def count(number: int) -> str:
     """1,152."""
     return f"{number:,}"

@@ -23,6 +23,7 @@ def figure(
     cols: tuple[str, list[str], str],
     *,
     value_name: str = "CKA",
+    chance: float | None = None,
     colormap: str = "magma",
     limits: tuple[float, float] | None = (0.0, 1.0),
     origin: str = "top",
@@ -35,6 +36,7 @@ def figure(
         rows: model name, layer names, palette slot.
         cols: the same for the columns.
         value_name: label of the colour bar.
+        chance: the value by chance, told at the colour bar where it is not 0.
         colormap: a matplotlib colour map.
         limits: ends of the colour range; None takes the data's.
         origin: "top" or "bottom": where the first layer is.
@@ -53,7 +55,7 @@ def figure(
     axes = draw(
         values, rows[1], cols[1], rows[0], cols[0],
         ax=drawing.add_subplot(), origin="upper" if origin == "top" else "lower",
-        cmap=colormap, vmin=limits[0], vmax=limits[1], value_name=value_name,
+        cmap=colormap, vmin=limits[0], vmax=limits[1], value_name=value_name, chance=chance,
     )  # fmt: skip
     for side, (_, _, slot) in ((axes.yaxis, rows), (axes.xaxis, cols)):
         side.label.set_color(LIGHT[slot])

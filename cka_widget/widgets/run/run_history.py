@@ -34,6 +34,16 @@ class Run:
     rate: float | None = None
     _places: dict[str, dict[str, int]] = field(default_factory=dict)
     _calls: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    _of: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    def of(self, measure: str) -> Any:
+        """The result so far with this measure as its first; "" leaves it as it is."""
+        # What it has worked out stays with it: it is made anew where the result is another one.
+        whole, shown = self._of.get(measure, (None, None))
+        if whole is not self.result:
+            whole, shown = self.result, self.result.of(measure or None)
+            self._of[measure] = whole, shown
+        return shown
 
     def places(self, model: str) -> dict[str, int]:
         """Label -> position among the model's layers; they stay as the first batch found them."""
@@ -211,7 +221,13 @@ class Known:
         return found
 
     def table(
-        self, what: str, row_model: str, rows: Sequence[str], col_model: str, cols: Sequence[str]
+        self,
+        what: str,
+        row_model: str,
+        rows: Sequence[str],
+        col_model: str,
+        cols: Sequence[str],
+        measure: str = "",
     ) -> np.ndarray:
         """`matrix`, `stderr` or `spread`, each cell from its own run; (rows, cols)."""
         values = np.full((len(rows), len(cols)), np.nan)
@@ -222,7 +238,7 @@ class Known:
             ]
             if not all(here):
                 continue
-            frame = getattr(run.result, what)(row_model, col_model).to_numpy(float)
+            frame = getattr(run.of(measure), what)(row_model, col_model).to_numpy(float)
             (to_rows, from_rows), (to_cols, from_cols) = (zip(*side, strict=True) for side in here)
             values[np.ix_(to_rows, to_cols)] = frame[np.ix_(from_rows, from_cols)]
         return values
@@ -232,8 +248,8 @@ class Known:
         sources = self.sources(rows.model, rows.layers, cols.model, cols.layers)
         return [self.runs[number] for number in np.unique(sources[sources >= 0])]
 
-    def worst_error(self, row_model: str, col_model: str) -> float:
+    def worst_error(self, row_model: str, col_model: str, measure: str = "") -> float:
         """Largest standard error of the pair; NaN where there is none yet."""
         rows, cols = self.layers(row_model), self.layers(col_model)
-        errors = self.table("stderr", row_model, rows, col_model, cols)
+        errors = self.table("stderr", row_model, rows, col_model, cols, measure)
         return float(np.nanmax(errors)) if np.isfinite(errors).any() else float("nan")

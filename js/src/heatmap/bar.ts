@@ -3,6 +3,7 @@ import { fixed, tickDigits, ticks } from "./format.ts";
 import { font } from "./palette.ts";
 import type { Palette } from "./palette.ts";
 import type { Scene } from "./scene.ts";
+import type { Rect } from "./view.ts";
 
 /** The colour bar with its numbers. */
 export function drawBar(ctx: CanvasRenderingContext2D, s: Scene, p: Palette): void {
@@ -24,6 +25,28 @@ export function drawBar(ctx: CanvasRenderingContext2D, s: Scene, p: Palette): vo
     ctx.fillRect(bar.x + bar.w, Math.round(y), 3, 1);
     ctx.fillText(fixed(m, digits), bar.x + bar.w + 6, y);
   }
+  if (s.options.chance != null) drawChance(ctx, s, bar, s.options.chance);
+  if (s.options.bar_title) {
+    const numbers = Math.max(...marks.map((m) => ctx.measureText(fixed(m, digits)).width));
+    ctx.save();
+    ctx.translate(bar.x + bar.w + numbers + 16, bar.y + bar.h / 2);
+    ctx.rotate(-Math.PI / 2);
+    ctx.textAlign = "center";
+    ctx.fillText(s.options.bar_title, 0, 0, bar.h);
+    ctx.restore();
+  }
+}
+
+/** A line across the bar where chance lies, light between dark, so that it shows on any colour. */
+function drawChance(ctx: CanvasRenderingContext2D, s: Scene, bar: Rect, chance: number): void {
+  if (chance < s.vmin || chance > s.vmax) return;
+  const y = Math.round(level(s, chance));
+  ctx.save();
+  ctx.fillStyle = "rgba(0, 0, 0, 0.55)";
+  ctx.fillRect(bar.x, y - 2, bar.w, 4);
+  ctx.fillStyle = "#ffffff";
+  ctx.fillRect(bar.x, y - 1, bar.w, 2);
+  ctx.restore();
 }
 
 function level(s: Scene, value: number): number {

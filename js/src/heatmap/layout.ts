@@ -14,6 +14,8 @@ export interface Wish {
   readonly compact: boolean;
   readonly square: boolean;
   readonly title: boolean;
+  /** Whether text runs along the colour bar. */
+  readonly barTitle: boolean;
 }
 
 /** Where everything stands, in CSS pixels. */
@@ -35,6 +37,7 @@ export interface Layout {
 export const LEVEL = 22;
 export const GAP = 7;
 const TITLE = 20;
+const BAR_TITLE = 16;
 /** The widest cell where the height does not ask for more, in pixels. */
 const CELL = 64;
 
@@ -49,7 +52,7 @@ function full(w: Wish): Layout {
   const narrow = w.width < 460;
   const rowRoom = Math.ceil(Math.min(w.rowText, clamp(w.width * 0.2, 44, 150)));
   const beside = TITLE + w.rowLevels * LEVEL + rowRoom + GAP;
-  const right = narrow ? 54 : 74;
+  const right = (narrow ? 54 : 74) + (w.barTitle ? BAR_TITLE : 0);
   const top = w.title ? 30 : 7;
   const cols = Math.max(1, w.cols);
   const rows = Math.max(1, w.rows);

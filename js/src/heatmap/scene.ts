@@ -73,7 +73,7 @@ const keys = new WeakMap<Side, string>();
 export function readOptions(model: HeatmapModel): Options {
   const names = [
     "row_labels", "col_labels", "row_info", "col_info", "row_name", "col_name", "row_color", "col_color", "vmin",
-    "vmax", "auto_range", "colormap", "value_name", "title", "row_reasons", "col_reasons", "reason", "origin",
+    "vmax", "auto_range", "colormap", "value_name", "bar_title", "chance", "title", "row_reasons", "col_reasons", "reason", "origin",
     "best_match", "annotate", "brackets", "square", "compact", "flag_rows", "flag_cols", "uncertain_above",
     "settled", "height",
   ] as const;
@@ -110,6 +110,7 @@ export function compose(model: HeatmapModel, width: number, measure: Measure, be
     compact,
     square: options.square,
     title: options.title !== "",
+    barTitle: Boolean(options.bar_title),
   });
   // Room is made for the labels that can be shown at once, not for all.
   const { plot } = lay(null, null);

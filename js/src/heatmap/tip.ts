@@ -23,7 +23,8 @@ export function fillTip(tip: HTMLElement, s: Scene, at: Cell): void {
   const note = undef ? why(s, at) : shaky ? lack(s, at) : "";
   const number = undef ? "undefined" : stderr >= 0 ? withError(value, stderr) : fixed(value, shaky ? 2 : 3);
   const best = s.best && s.best[at[0]] === at[1] ? h("span", { class: "cka-tip-note" }, "best match of its row") : null;
-  const label = s.options.value_name === "CKA" ? null : h("span", { class: "cka-tip-note" }, s.options.value_name);
+  const what = s.options.bar_title || (s.options.value_name === "CKA" ? "" : s.options.value_name);
+  const label = what ? h("span", { class: "cka-tip-note" }, what) : null;
   tip.replaceChildren(
     h(
       "div",

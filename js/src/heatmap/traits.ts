@@ -19,6 +19,10 @@ export interface Traits {
   auto_range: boolean;
   colormap: string;
   value_name: string;
+  /** Runs along the colour bar; empty for nothing. */
+  bar_title: string;
+  /** The value that chance gives, which the colour bar marks; null where it is 0 or not known. */
+  chance: number | null;
   title: string;
   row_reasons: string[];
   col_reasons: string[];
@@ -44,8 +48,8 @@ export type TraitName = keyof Traits;
 /** Traits that the kernel writes and that change the picture; the rest is handled one by one. */
 export const DRAWN: readonly TraitName[] = [
   "values", "stderr", "shape", "version", "row_labels", "col_labels", "row_info", "col_info", "row_name", "col_name",
-  "row_color", "col_color", "vmin", "vmax", "auto_range", "colormap", "value_name", "title", "row_reasons",
-  "col_reasons", "reason", "origin", "best_match", "annotate", "brackets", "square", "compact", "flag_rows",
+  "row_color", "col_color", "vmin", "vmax", "auto_range", "colormap", "value_name", "bar_title", "chance", "title",
+  "row_reasons", "col_reasons", "reason", "origin", "best_match", "annotate", "brackets", "square", "compact", "flag_rows",
   "flag_cols", "uncertain_above", "settled", "height",
 ];
 
