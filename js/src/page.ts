@@ -1,6 +1,6 @@
 import { render } from "./heatmap.ts";
 import { lackOf } from "./page/cell.ts";
-import { matrix, read } from "./page/data.ts";
+import { matrix, read, under } from "./page/data.ts";
 import type { CellKey, Key, Report } from "./page/data.ts";
 import { facts, footer, header, legend, warnings } from "./page/frame.ts";
 import { heatmapModel, wire } from "./page/matrix.ts";
@@ -14,17 +14,18 @@ import { onChange } from "./shared/model.ts";
 import { SLOTS } from "./shared/slots.ts";
 import type { Slot } from "./shared/slots.ts";
 
-const VALUE_NAMES = { mean: "CKA", spread: "spread", stderr: "standard error" };
+const VALUE_NAMES = { mean: "", spread: "spread of ", stderr: "standard error of " };
 /** Below the first width rows are lower; above the second the drill-down stands beside the heatmap. */
 const NARROW = 640;
 const WIDE = 900;
 
 /** Fills `root` with the heatmap, its controls and the drill-down of a result. */
-export function start(root: HTMLElement, report: Report): void {
-  const { models } = report;
+export function start(root: HTMLElement, whole: Report): void {
+  const { models } = whole;
+  let report = whole;
   const short = distinct(models.map((m) => m.name));
-  const { row, col, metric, selected: pinned } = report.text.start;
-  const choice: Choice = { metric, row, col, best: false, ofData: false, colormap: "magma" };
+  const { measure, row, col, metric, selected: pinned } = report.text.start;
+  const choice: Choice = { measure, metric, row, col, best: false, ofData: false, colormap: "magma" };
   let selected: CellKey | null = pinned.length
     ? { row: { model: row, layer: pinned[0] }, col: { model: col, layer: pinned[1] } }
     : null;
@@ -42,7 +43,7 @@ export function start(root: HTMLElement, report: Report): void {
   const stage = h("div", {});
   const note = h("p", { class: "cka-legend" });
   const map = heatmapModel({});
-  const drill = panel(report, names, (key) => select(key));
+  const drill = panel(() => report, names, (key) => select(key));
   const pin = () => {
     const shown = selected && selected.row.model === choice.row && selected.col.model === choice.col;
     placing = true;
@@ -68,7 +69,7 @@ export function start(root: HTMLElement, report: Report): void {
       row_info: [...rows.info], col_info: [...cols.info],
       row_reasons: [...rows.reasons], col_reasons: [...cols.reasons], reason: lack,
       row_name: rows.name, col_name: cols.name, row_color: tone(row), col_color: tone(col),
-      value_name: VALUE_NAMES[metric], auto_range: choice.ofData || metric !== "mean",
+      value_name: VALUE_NAMES[metric] + report.text.measures[report.measure].title, auto_range: choice.ofData || metric !== "mean",
       colormap: choice.colormap, best_match: choice.best && metric === "mean",
       ...wire(values, errors, [rows.layers.length, cols.layers.length]),
     });
@@ -83,6 +84,7 @@ export function start(root: HTMLElement, report: Report): void {
     map.set("height", Math.max(Math.min(Math.max(least, 300), 640), root.clientWidth > WIDE ? most : 0));
   };
   const changed = () => {
+    report = under(whole, choice.measure);
     fit();
     draw();
     if (selected) drill.show(selected);

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { cellData, lackOf, profile, reasonOf, within } from "../src/page/cell.ts";
-import { at, block, matrix, read } from "../src/page/data.ts";
+import { at, block, matrix, read, under } from "../src/page/data.ts";
+import { measureRow, measureRows } from "../src/page/measures.ts";
 import { angles, classicalMds, eigen, similarityOrder } from "../src/page/mds.ts";
 import { localModel } from "../src/page/model.ts";
 import { judge } from "../src/page/odd.ts";
@@ -32,16 +33,24 @@ function half(size: number, of: (i: number, j: number) => number): string {
 }
 
 /** Two models of two and three layers, two and three particles: layer rows 0..4, particle rows 0..12. */
-function report(more: object = {}) {
+function report(more: object = {}, first: object = {}) {
   const model = (name: string, particles: number, layers: string[]) => ({
     name, particles, layers, info: layers.map(() => ""), reasons: layers.map(() => ""),
   });
   return read(
     JSON.stringify({
       title: "CKA", models: [model("a", 2, ["x", "y"]), model("b", 3, ["u", "v", "w"])],
-      matrices: { mean: half(5, (i, j) => i + j / 10), stderr: half(5, () => 0.01), spread: half(5, () => 0.02) },
-      particles: { scores: half(13, (i, j) => i + j / 100), stderr: half(13, () => 0.01) },
-      particles_note: "", samples: 1, batches: 1, seconds: 1, setting: "", footnote: [], chance_note: "", warnings: [], ...more,
+      measures: [
+        {
+          title: "CKA", chance: 0, setting: "",
+          matrices: { mean: half(5, (i, j) => i + j / 10), stderr: half(5, () => 0.012), spread: half(5, () => 0.02) },
+          particles: { scores: half(13, (i, j) => i + j / 100), stderr: half(13, () => 0.01) },
+          ...first,
+        },
+        { title: "mutual 5-NN", chance: 0.16, setting: "", matrices: { mean: half(5, (i, j) => (i + j) / 20) }, particles: null },
+      ],
+      start: { measure: 0, row: 0, col: 1, metric: "mean", selected: [] },
+      particles_note: "", samples: 1, batches: 1, seconds: 1, footnote: [], chance_note: "", warnings: [], ...more,
     }),
   );
 }
@@ -97,6 +106,34 @@ test("a cell knows its pairs", () => {
   assert.deepEqual(within(r, cellData(r, cell([1, 0], [1, 0]))), []);
 });
 
+test("under another measure all numbers are its own", () => {
+  const r = report();
+  const knn = under(r, 1);
+  near(matrix(knn, "mean", 0, 1)[0], 0.1);
+  assert.deepEqual([cellData(knn, cell([0, 0], [1, 0])).scores, cellData(r, cell([0, 0], [1, 0])).scores?.length], [null, 2]);
+  near(matrix(under(knn, 0), "mean", 0, 1)[0], 0.2);
+});
+
+test("a cell is told under every measure, whichever is shown", () => {
+  const rows = [
+    { title: "CKA", value: "0.200 ± 0.012", chance: "", at: 20, tick: null },
+    { title: "mutual 5-NN", value: "0.10", chance: "chance 0.16", at: 10, tick: 16 },
+  ];
+  for (const k of [0, 1]) assert.deepEqual(measureRows(under(report(), k), cell([0, 0], [1, 0])), rows);
+  const single = report({ models: [{ ...report().models[0], particles: 1 }, report().models[1]] });
+  assert.equal(measureRows(single, cell([0, 0], [0, 0]))[1].chance, "");
+  assert.equal(measureRows(single, cell([0, 0], [0, 1]))[1].chance, "chance 0.16");
+});
+
+test("rows of measures are those of the notebook", () => {
+  type Case = { title: string; value: number | null; error: number | null; chance: number | null; row: object };
+  const cases = JSON.parse(readFileSync(new URL("../../tests/measure_cases.json", import.meta.url), "utf8")) as Case[];
+  assert.ok(cases.length > 5);
+  for (const { title, value, error, chance, row } of cases) {
+    assert.deepEqual(measureRow(title, value ?? NaN, error ?? NaN, chance ?? 0), { title, ...row });
+  }
+});
+
 test("a profile averages over the partners, never over a particle with itself", () => {
   const r = report();
   const across = profile(r, { model: 0, layer: 0 }, { model: 1, layer: 2 });
@@ -109,7 +146,7 @@ test("a profile averages over the partners, never over a particle with itself", 
 });
 
 test("a page without particles has the rest", () => {
-  const r = report({ particles: null, particles_note: "left out" });
+  const r = report({ particles_note: "left out" }, { particles: null });
   const data = cellData(r, cell([0, 0], [1, 0]));
   assert.equal(data.scores, null);
   assert.deepEqual([data.count, data.verdict.odd.length, data.pairs.length], [6, 0, 0]);
@@ -128,7 +165,7 @@ test("a cell without an error bar or a spread is not said to be uncomputed", () 
   assert.equal(lackOf(r, "mean", 0, 1), "never computed together");
   assert.equal(lackOf(r, "stderr", 0, 1), "no error bar: fewer than 5 blocks of independent samples");
   assert.equal(lackOf(r, "spread", 0, 1), "one pair only: no spread");
-  const parted = report({ matrices: { mean: half(5, (i, j) => (i === 1 && j === 4 ? NaN : 0.5)) } });
+  const parted = report({}, { matrices: { mean: half(5, (i, j) => (i === 1 && j === 4 ? NaN : 0.5)) } });
   assert.equal(lackOf(parted, "stderr", 0, 1), "no error bar: fewer than 5 blocks of independent samples, or never computed together");
   assert.equal(lackOf(parted, "stderr", 0, 0), "no error bar: fewer than 5 blocks of independent samples");
 });

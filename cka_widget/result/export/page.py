@@ -52,8 +52,11 @@ def to_html(
     layers: Mapping[str, Sequence[str]] | None = None,
     view: View | None = None,
     max_particle_bytes: int = MAX_PARTICLE_BYTES,
+    measure: str | None = None,
 ) -> str:
     """The interactive page of a result, in one file that asks for nothing else.
+
+    It has all measures of the result, each with its own matrices.
 
     Args:
         result: of a run.
@@ -64,24 +67,27 @@ def to_html(
             left out.
         view: what the page shows first; the first model against the last one where None.
         max_particle_bytes: the scores of all pairs of particles are left out where they take
-            more than this; the page then says so.
+            more than this, of several measures first those that come last; the page then says so.
+        measure: which of `result.measures` is shown first; the first one where None.
 
     Returns:
         The page's text.
 
     Raises:
+        KeyError: no such measure.
         FileNotFoundError: the JavaScript was not built.
     """
     from cka_widget import __version__
 
+    heading = title or (result.measure.title if len(result.measures) == 1 else "Similarity")
     heatmap, script, style = _shared(_built("heatmap.js")), _built("page.js"), _built("page.css")
     page = _PAGE.format(
         policy=_policy(heatmap, script),
         version=__version__,
-        title=escape(title or f"CKA: {' against '.join(result.models)}"),
+        title=escape(title or f"{heading}: {' against '.join(result.models)}"),
         style=style,
         data=_json(
-            page_data(result, title or "CKA", info or {}, layers or {}, view, max_particle_bytes)
+            page_data(result, heading, info or {}, layers or {}, view, max_particle_bytes, measure)
         ),
         heatmap=heatmap,
         script=script,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class View(NamedTuple):
-    """What the page shows first; the names and values are those of `CKAExplorer`."""
+    """What the page shows first, beside its measure; as the traits of `CKAExplorer`."""
 
     pair: tuple[str, str]
     metric: str = "mean"
@@ -37,13 +37,17 @@ def page_data(
     layers: Mapping[str, Sequence[str]],
     view: View | None,
     max_particle_bytes: int,
+    measure: str | None = None,
 ) -> dict[str, Any]:
     """The page's data block; see `page.to_html` for the arguments.
 
     Raises:
+        KeyError: no such measure.
         ValueError: no layer is left.
     """
     provenance, kept = result.provenance, _kept(result, layers)
+    first = result.of(measure).measure.name
+    particles, note = _particles(result.of(first), kept, max_particle_bytes)
     labels = {name: [result.layers(name)[at] for at in places] for name, places in kept.items()}
     return {
         "title": title,
@@ -57,13 +61,14 @@ def page_data(
             }
             for name, places in kept.items()
         ],
-        "start": _start(labels, view),
-        "matrices": _matrices(result, kept),
-        **_particles(result, kept, max_particle_bytes),
+        "start": {**_start(labels, view), "measure": result.measures.index(first)},
+        "measures": [
+            _measure(result.of(name), kept, particles.get(name)) for name in result.measures
+        ],
+        "particles_note": note,
         "samples": result.samples,
         "batches": result.batches,
         "seconds": float(provenance.get("seconds") or 0),
-        "setting": _setting(provenance),
         "footnote": _footnote(result),
         "chance_note": caveat(result),
         "warnings": list(result.warnings),
@@ -97,12 +102,24 @@ def _start(labels: Mapping[str, Sequence[str]], view: View | None) -> dict[str, 
     }
 
 
+def _measure(result: CKAResult, kept: Kept, particles: dict[str, str] | None) -> dict[str, Any]:
+    """The first measure of a result: its facts, matrices and scores of particles."""
+    facts = result.measure
+    return {
+        "title": facts.title,
+        "chance": facts.chance or 0.0,
+        "setting": _setting(result),
+        "matrices": _matrices(result, kept),
+        "particles": particles,
+    }
+
+
 def _matrices(result: CKAResult, kept: Kept) -> dict[str, str]:
     """Upper halves (with the diagonal) of symmetric matrices over the layers of all models."""
     kinds = {"mean": result.matrix, "stderr": result.stderr, "spread": result.spread}
     if max(map(result.n_particles, kept)) == 1:
         del kinds["spread"]
-    if result.provenance.get("unbiased", True) and result.blocks:
+    if result.measure.permuted and result.blocks:
         kinds |= {"null": result.null, "above": result.above_chance}
     return {name: _wire(_joined(kept, kind)) for name, kind in kinds.items()}
 
@@ -133,38 +150,57 @@ def _rows(result: CKAResult, kept: Kept) -> list[int]:
     return rows
 
 
-def _particles(result: CKAResult, kept: Kept, limit: int) -> dict[str, Any]:
-    """Scores and errors between the rows of all particles, or why they are not there."""
+def _particles(result: CKAResult, kept: Kept, limit: int) -> tuple[dict[str, dict[str, str]], str]:
+    """By measure the scores and errors between the rows of all particles, and what is left out.
+
+    Of several measures the first ones stay, as many as there is room for.
+    """
     if max(map(result.n_particles, kept)) == 1:
-        return {"particles": None, "particles_note": ""}
+        return {}, ""
     rows = _rows(result, kept)
-    size = 2 * (len(rows) * (len(rows) + 1) // 2 * 4) * 4 // 3
-    if size > limit:
-        note = (
-            f"The scores of single pairs of particles ({size / 1e6:.1f} MB) were left out of this "
-            "page to keep it small; to_html(max_particle_bytes=...) puts them in."
-        )
-        return {"particles": None, "particles_note": note}
     places = np.ix_(rows, rows)
-    wired = {"scores": _wire(result.values[places]), "stderr": _wire(result.errors[places])}
-    return {"particles": wired, "particles_note": ""}
+    size = 2 * (len(rows) * (len(rows) + 1) // 2 * 4) * 4 // 3
+    room = limit // size
+    wired = {
+        name: {"scores": _wire(shown.values[places]), "stderr": _wire(shown.errors[places])}
+        for name, shown in ((name, result.of(name)) for name in result.measures[:room])
+    }
+    left = [result.of(name).measure.title for name in result.measures[room:]]
+    if not left:
+        return wired, ""
+    under = f" under {'; '.join(left)}" if wired else ""
+    return wired, (
+        f"The scores of single pairs of particles{under} ({size * len(left) / 1e6:.1f} MB) were "
+        "left out of this page to keep it small; to_html(max_particle_bytes=...) puts them in."
+    )
 
 
-def _setting(provenance: Mapping[str, Any]) -> str:
-    estimator = "unbiased" if provenance.get("unbiased", True) else "biased"
-    parts = [provenance.get("device"), f"{estimator}, {provenance.get('kernel', 'linear')}"]
-    batch = provenance.get("hsic_batch_size")
+def _setting(result: CKAResult) -> str:
+    parts = [result.provenance.get("device"), _options(result.measure.options)]
+    batch = result.provenance.get("hsic_batch_size")
     parts.append(f"HSIC batch {batch}" if batch else None)
     return " · ".join(str(part) for part in parts if part)
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """What a measure was made with, in words: switches, then names and numbers."""
+    switches, values = [], []
+    for name, value in options.items():
+        if name == "unbiased":
+            switches.append("unbiased" if value else "biased")
+        elif isinstance(value, str):
+            values.append(value)
+        elif isinstance(value, bool) or value is None:
+            switches += [name] if value else []
+        else:
+            values.append(f"{name} {value:g}")
+    return ", ".join([*switches, *values])
 
 
 def _footnote(result: CKAResult) -> list[str]:
     from cka_widget import __version__
 
     known, parts = result.provenance, []
-    bandwidth = known.get("bandwidth")
-    if bandwidth is not None:
-        parts.append(f"RBF bandwidth {bandwidth:g} × median distance")
     if known.get("reduce"):
         parts.append(f"features: {known['reduce']}")
     parts.append(f"{result.blocks:,} HSIC blocks")

@@ -13,23 +13,32 @@ export type Metric = "mean" | "spread" | "stderr";
 
 type Kind = Metric | "null" | "above";
 
-/** What Python writes into the page; matrices are upper halves, base64 of little-endian float32. */
+/** One measure of the result; matrices are upper halves, base64 of little-endian float32. */
+export interface WrittenMeasure {
+  readonly title: string;
+  /** Its value by chance; 0 too where that is not known. */
+  readonly chance: number;
+  readonly setting: string;
+  readonly matrices: Partial<Record<Kind, string>>;
+  readonly particles: { readonly scores: string; readonly stderr: string } | null;
+}
+
+/** What Python writes into the page. */
 export interface Written {
   readonly title: string;
   readonly models: readonly ModelData[];
-  readonly matrices: Partial<Record<Kind, string>>;
-  readonly particles: { readonly scores: string; readonly stderr: string } | null;
+  readonly measures: readonly WrittenMeasure[];
   readonly particles_note: string;
   readonly samples: number;
   readonly batches: number;
   readonly seconds: number;
-  readonly setting: string;
   readonly footnote: readonly string[];
   /** What a score above chance may come down to; empty where the data had no labels. */
   readonly chance_note: string;
   readonly warnings: readonly string[];
-  /** What it shows first; models and layers by index, `selected` empty for no cell. */
+  /** What it shows first; measure, models and layers by index, `selected` empty for no cell. */
   readonly start: {
+    readonly measure: number;
     readonly row: number;
     readonly col: number;
     readonly metric: Metric;
@@ -43,14 +52,21 @@ export interface Half {
   readonly data: Float32Array;
 }
 
-export interface Report {
+interface Measure {
+  readonly matrices: Partial<Record<Kind, Half>>;
+  readonly particles: { readonly scores: Half; readonly stderr: Half } | null;
+}
+
+/** What the page holds, with the numbers of one of its measures. */
+export interface Report extends Measure {
   readonly text: Written;
   readonly models: readonly ModelData[];
   /** Where the models' layers begin among all layers, and their rows among those of all particles. */
   readonly firstLayer: readonly number[];
   readonly firstRow: readonly number[];
-  readonly matrices: Partial<Record<Kind, Half>>;
-  readonly particles: { readonly scores: Half; readonly stderr: Half } | null;
+  readonly measures: readonly Measure[];
+  /** Which of them is shown. */
+  readonly measure: number;
 }
 
 /** A layer of a model, both by index. */
@@ -87,10 +103,16 @@ export function read(json: string): Report {
     firstLayer.push(firstLayer[i] + m.layers.length);
     firstRow.push(firstRow[i] + m.layers.length * m.particles);
   });
-  const matrices = Object.fromEntries(Object.entries(text.matrices).map(([kind, written]) => [kind, half(written)]));
-  const particles = text.particles && { scores: half(text.particles.scores), stderr: half(text.particles.stderr) };
-  return { text, models: text.models, firstLayer, firstRow, matrices, particles };
+  const measures = text.measures.map(({ matrices, particles }) => ({
+    matrices: Object.fromEntries(Object.entries(matrices).map(([kind, written]) => [kind, half(written)])),
+    particles: particles && { scores: half(particles.scores), stderr: half(particles.stderr) },
+  }));
+  const measure = text.start.measure;
+  return { text, models: text.models, firstLayer, firstRow, measures, measure, ...measures[measure] };
 }
+
+/** The same under another of its measures. */
+export const under = (report: Report, measure: number): Report => ({ ...report, measure, ...report.measures[measure] });
 
 /** One number of a cell; NaN where the page has no such matrix. */
 export function number(report: Report, kind: Kind, { row, col }: CellKey): number {

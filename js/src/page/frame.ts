@@ -16,7 +16,7 @@ export function header(report: Report, row: number, col: number, tone: (model: n
 
 /** Samples, batches, largest error bar of the shown matrix; device and estimator. */
 export function facts(report: Report, row: number, col: number): HTMLElement[] {
-  const { samples, batches, seconds, setting } = report.text;
+  const { samples, batches, seconds } = report.text;
   const worst = matrix(report, "stderr", row, col).reduce((top, v) => (v > top ? v : top), NaN_FLOOR);
   const error = worst > NaN_FLOOR
     ? h("span", {}, "largest error bar ", h("b", {}, plusMinus(worst)))
@@ -26,7 +26,7 @@ export function facts(report: Report, row: number, col: number): HTMLElement[] {
     h("span", {}, plural(batches, "batch").replace(/batchs$/, "batches")),
     ...(seconds ? [h("span", {}, `took ${duration(seconds)}`)] : []),
     error,
-    h("span", { class: "cka-end" }, setting),
+    h("span", { class: "cka-end" }, report.text.measures[report.measure].setting),
   ];
 }
 

@@ -6,6 +6,7 @@ import { depthChart } from "./depth.ts";
 import type { Along } from "./depth.ts";
 import { pairChart } from "./dots.ts";
 import { heatmapModel, wire } from "./matrix.ts";
+import { measureRows, measureTable } from "./measures.ts";
 import { MOST, similarityOrder } from "./mds.ts";
 import { mean } from "./odd.ts";
 import type { OddOne } from "./odd.ts";
@@ -33,7 +34,7 @@ export interface Panel {
 }
 
 /** What lies behind the selected cell: its particles, their scores, the run along the depth. */
-export function panel(report: Report, names: () => Names, select: (key: CellKey) => void): Panel {
+export function panel(now: () => Report, names: () => Names, select: (key: CellKey) => void): Panel {
   const head = h("div", { class: "cka-cell" });
   const matrix = h("div", { class: "cka-particles" });
   const sorted = h("input", { type: "checkbox" });
@@ -52,21 +53,24 @@ export function panel(report: Report, names: () => Names, select: (key: CellKey)
     rest.replaceChildren();
     drawn = rest.clientWidth;
     // While the page is hidden there is no width; its return is a change of size.
-    if (shown && drawn) rest.append(...below(report, cellData(report, shown), names(), drawn, select));
+    if (shown && drawn) rest.append(...below(now(), cellData(now(), shown), names(), drawn, select));
     const table = rest.querySelector("details");
     if (table) table.open = open;
     table?.addEventListener("toggle", () => (open = table.open));
   };
   const show = (key: CellKey | null) => {
     shown = key;
+    const report = now();
     const data = key && cellData(report, key);
     const many = data !== null && !data.single;
     head.replaceChildren(...(data ? title(report, data, names()) : nothing()));
+    if (data && report.measures.length > 1) head.append(measureTable(measureRows(report, data.key), report.measure));
     matrix.hidden = !many || !data.scores;
     odd.hidden = !many;
     const most = data?.scores ? Math.max(data.scores.length, data.scores[0].length) : 0;
     sort.hidden = matrix.hidden || most < FEWEST || most > MOST;
     unsorted.hidden = matrix.hidden || most <= MOST;
+    model.set("value_name", report.text.measures[report.measure].title);
     if (many && data.scores) model.assign(particleTraits(data, names(), sorted.checked && !sort.hidden));
     odd.replaceChildren(many ? verdict(report, data, names()) : "");
     charts();
@@ -92,8 +96,9 @@ function title(report: Report, data: CellData, names: Names): HTMLElement[] {
   const both = [data.key.row, data.key.col].map(whole);
   const spoken = both.join(" against ");
   const sure = Number.isFinite(data.error);
+  const { chance } = measureRows(report, data.key)[report.measure];
   const error = Number.isFinite(data.value) ? (sure ? plusMinus(data.error) : "no error bar: too few batches") : "";
-  const chance = `${data.above ? "above chance" : "not above chance"} (null ${score(0, data.chance)} ${plusMinus(data.chance)})`;
+  const nulls = `${data.above ? "above chance" : "not above chance"} (null ${score(0, data.chance)} ${plusMinus(data.chance)})`;
   return [
     h("h2", { class: "cka-cell-title", "aria-label": spoken }, layer(data.key.row), h("span", { class: "cka-muted" }, " against "), layer(data.key.col)),
     h(
@@ -103,7 +108,7 @@ function title(report: Report, data: CellData, names: Names): HTMLElement[] {
       error && h("span", {}, error),
       !data.single && h("span", {}, plural(data.count, "particle pair")),
     ),
-    h("div", { class: "cka-muted", title: data.above ? report.text.chance_note : "" }, data.reason || (Number.isFinite(data.chance) ? chance : "")),
+    h("div", { class: "cka-muted", title: data.above ? report.text.chance_note : "" }, data.reason || (Number.isFinite(data.chance) ? nulls : chance)),
   ];
 }
 
@@ -217,11 +222,11 @@ function below(
   } else if (crowded(data)) {
     parts.push(figure("map of the particles", h("div", { class: "cka-muted" }, `not drawn: ${LIMIT}`)));
   }
-  if (data.scores && !data.single) parts.push(table(data, names));
+  if (data.scores && !data.single) parts.push(table(data, names, report.text.measures[report.measure].title));
   return parts;
 }
 
-function table(data: CellData, names: Names): HTMLElement {
+function table(data: CellData, names: Names, measure: string): HTMLElement {
   const rows = data.pairs.slice(0, MAX_TABLE).map((p) =>
     h(
       "tr",
@@ -231,7 +236,7 @@ function table(data: CellData, names: Names): HTMLElement {
       h("td", {}, `${score(p.score, p.error)} ${plusMinus(p.error)}`.trim()),
     ),
   );
-  const head = [names.full(data.key.row), names.full(data.key.col), "CKA"].map((text) => h("th", { scope: "col" }, text));
+  const head = [names.full(data.key.row), names.full(data.key.col), measure].map((text) => h("th", { scope: "col" }, text));
   const left = data.pairs.length - MAX_TABLE;
   return h(
     "details",

@@ -4,6 +4,8 @@ import { clip } from "./words.ts";
 
 /** What the controls say. */
 export interface Choice {
+  /** By index. */
+  measure: number;
   metric: Metric;
   row: number;
   col: number;
@@ -13,8 +15,8 @@ export interface Choice {
 }
 
 const METRICS: Record<Metric, [label: string, title: string]> = {
-  mean: ["mean", "CKA, averaged over particle pairs"],
-  spread: ["spread", "standard deviation of CKA over particle pairs"],
+  mean: ["mean", "score, averaged over particle pairs"],
+  spread: ["spread", "standard deviation over particle pairs"],
   stderr: ["± error", "standard error of the mean, from the number of samples"],
 };
 
@@ -24,19 +26,21 @@ export function toolbar(report: Report, short: readonly string[], choice: Choice
     Object.assign(choice, values);
     changed();
   };
-  // Both speak of CKA alone.
-  const ofCka = (metric: Metric) => (best.disabled = range.querySelector("select")!.disabled = metric !== "mean");
+  // Both speak of scores alone.
+  const ofScores = (metric: Metric) => (best.disabled = range.querySelector("select")!.disabled = metric !== "mean");
   const best = h("input", { type: "checkbox" });
   best.addEventListener("change", () => pick({ best: best.checked }));
   const range = list("range", [["0–1", ""], ["data", "data"]], "", (v) => pick({ ofData: v !== "" }));
   const metrics = (Object.keys(METRICS) as Metric[]).filter((m) => m !== "spread" || report.matrices.spread);
   const parts: HTMLElement[] = [
-    buttons("measure", metrics.map((m) => [...METRICS[m], m] as const), choice.metric, (metric) => {
-      ofCka(metric);
+    buttons("statistic", metrics.map((m) => [...METRICS[m], m] as const), choice.metric, (metric) => {
+      ofScores(metric);
       pick({ metric });
     }),
   ];
-  ofCka(choice.metric);
+  ofScores(choice.metric);
+  const titles = report.text.measures.map(({ title }, k) => [title, String(k)] as const);
+  if (titles.length > 1) parts.push(list("measure", titles, String(choice.measure), (v) => pick({ measure: Number(v) })));
   const names = report.models.map((m) => m.name);
   if (names.length === 2) {
     const pairs = [[0, 1], [0, 0], [1, 1]] as const;

@@ -16,6 +16,9 @@ import torch
 from checks import run
 from torch import nn
 
+from cka_widget.engine.measures.cka import CKA
+from cka_widget.engine.measures.mutual_knn import MutualKNN
+from cka_widget.engine.measures.rsa import RSA
 from cka_widget.result.cell.mds import angular_distance, classical_mds, similarity_order
 from cka_widget.result.cell.particle_stats import judge
 from cka_widget.result.export import page as page_module
@@ -45,6 +48,12 @@ def data_of(page: str) -> dict[str, Any]:
     return data
 
 
+def shown(data: dict[str, Any]) -> dict[str, Any]:
+    """The measure that is shown first."""
+    measure: dict[str, Any] = data["measures"][data["start"]["measure"]]
+    return measure
+
+
 def full(half: str) -> np.ndarray:
     """A symmetric matrix from the page."""
     values = np.frombuffer(base64.b64decode(half), "<f4")
@@ -65,7 +74,7 @@ def test_the_matrices_are_the_results(result: CKAResult) -> None:
         ("null", result.null),
         ("above", result.above_chance),
     ):
-        whole = full(data["matrices"][kind])
+        whole = full(shown(data)["matrices"][kind])
         blocks = {("wide net", "narrow net"): whole[: len(wide), len(wide) :]}
         blocks["narrow net", "wide net"] = whole[len(wide) :, : len(wide)]
         blocks["wide net", "wide net"] = whole[: len(wide), : len(wide)]
@@ -74,7 +83,7 @@ def test_the_matrices_are_the_results(result: CKAResult) -> None:
 
 
 def test_the_particles_are_the_results(result: CKAResult) -> None:
-    scores = full(data_of(result.to_html())["particles"]["scores"])
+    scores = full(shown(data_of(result.to_html()))["particles"]["scores"])
     wide = len(result.layers("wide net"))
     found = scores[1::wide][:3, 3 * wide :: len(result.layers("narrow net"))]
     layers = {"row": result.layers("wide net")[1], "col": result.layers("narrow net")[0]}
@@ -86,28 +95,107 @@ def test_many_particles_are_left_out_with_a_sentence(result: CKAResult) -> None:
     assert not data_of(result.to_html())["particles_note"]
     page = result.to_html(max_particle_bytes=100)
     data = data_of(page)
-    assert data["particles"] is None
+    assert shown(data)["particles"] is None
     assert "left out" in data["particles_note"]
     assert len(page) < len(result.to_html())
 
 
 def test_single_models_have_no_particles_to_show() -> None:
     data = data_of(run({"one": mlp(4)}, [torch.randn(20, 6)]).to_html())
-    assert data["particles"] is None
+    assert shown(data)["particles"] is None
     assert not data["particles_note"]
-    assert "spread" not in data["matrices"]
+    assert "spread" not in shown(data)["matrices"]
 
 
 def test_the_biased_estimator_has_no_chance_level() -> None:
     data = data_of(run({"one": mlp(4)}, [torch.randn(20, 6)], unbiased=False).to_html())
-    assert "null" not in data["matrices"]
-    assert data["setting"].endswith("biased, linear")
+    assert "null" not in shown(data)["matrices"]
+    assert shown(data)["setting"].endswith("biased, linear")
 
 
 def test_a_result_without_a_block_still_gives_a_page() -> None:
     data = data_of(run({"one": mlp(4)}, [torch.randn(2, 6)]).to_html())
-    assert np.isnan(full(data["matrices"]["mean"])).all()
+    assert np.isnan(full(shown(data)["matrices"]["mean"])).all()
     assert set(data["models"][0]["reasons"]) == {"too few samples"}
+
+
+@pytest.fixture(scope="module")
+def several() -> CKAResult:
+    torch.manual_seed(0)
+    models = {"many": [mlp(16) for _ in range(3)], "one": mlp(5)}
+    measures = [MutualKNN(k=3), CKA(kernel="rbf"), RSA(), CKA(unbiased=False, name=HOSTILE)]
+    return run(models, [torch.randn(20, 6) for _ in range(6)], measures=measures)
+
+
+def test_the_page_has_every_measure(several: CKAResult) -> None:
+    data = data_of(several.to_html())
+    assert len(data["measures"]) == len(several.measures) == 4
+    many = len(several.layers("many"))
+    for name, written in zip(several.measures, data["measures"], strict=True):
+        facts = several.of(name).measure
+        assert written["title"] == facts.title
+        assert written["chance"] == (facts.chance or 0)
+        for kind, frame in (
+            ("mean", several.matrix),
+            ("stderr", several.stderr),
+            ("spread", several.spread),
+            *([("null", several.null)] if name == "cka" else []),
+        ):
+            found = full(written["matrices"][kind])[:many, many:]
+            expected = frame("many", "one", measure=name).to_numpy(float)
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert ("null" in written["matrices"]) == (name == "cka")
+        found = full(written["particles"]["scores"])[1 : many * 3 : many, -1]
+        layers = {"row": several.layers("many")[1], "col": several.layers("one")[-1]}
+        expected = several.particles("many", "one", **layers, measure=name).to_numpy()
+        np.testing.assert_allclose(found, expected[:, 0], atol=1e-6)
+    assert data["measures"][0]["chance"] == pytest.approx(3 / 19)
+
+
+def test_settings_are_those_of_each_measure(several: CKAResult) -> None:
+    settings = [one["setting"] for one in data_of(several.to_html())["measures"]]
+    for setting, end in zip(
+        settings,
+        ("k 3, cosine", "unbiased, rbf, bandwidth 0.4", "euclidean, pearson", "biased, linear"),
+        strict=True,
+    ):
+        assert setting.startswith("cpu · ")
+        assert f" · {end}" in setting
+
+
+def test_another_measure_is_shown_first(several: CKAResult) -> None:
+    assert data_of(several.to_html())["start"]["measure"] == 0
+    page = several.to_html(measure="rsa")
+    assert shown(data_of(page))["title"] == several.of("rsa").measure.title
+    assert [one["title"] for one in data_of(page)["measures"]] == [
+        several.of(name).measure.title for name in several.measures
+    ]
+    with pytest.raises(KeyError, match='no measure "procrustes"'):
+        several.to_html(measure="procrustes")
+
+
+def test_there_is_room_for_the_particles_of_the_first_measures(several: CKAResult) -> None:
+    size = len(data_of(several.to_html())["measures"][0]["particles"]["scores"]) * 2
+    page = several.to_html(measure="rsa", max_particle_bytes=int(2.5 * size))
+    data = data_of(page)
+    there = [one["particles"] is not None for one in data["measures"]]
+    assert there == [True, False, True, False], "the one that is shown, then in their order"
+    assert "of particles under CKA, RBF kernel; CKA (" in data["particles_note"]
+    assert not data_of(several.to_html(max_particle_bytes=5 * size))["particles_note"]
+
+
+def test_the_heading_names_the_measure_where_there_is_one(several: CKAResult) -> None:
+    assert data_of(several.to_html())["title"] == "Similarity"
+    one = replace(several.of("rsa"), others=())
+    assert data_of(one.to_html())["title"] == several.of("rsa").measure.title
+
+
+def test_titles_of_measures_cannot_leave_their_place(several: CKAResult) -> None:
+    plain = several.to_html()
+    page = replace(several, measure=replace(several.measure, title=HOSTILE)).to_html()
+    for sign in ("<img", "<script", "</script", "<!--"):
+        assert page.count(sign) == plain.count(sign)
+    assert data_of(page)["measures"][0]["title"] == HOSTILE
 
 
 def test_names_cannot_leave_their_place(result: CKAResult) -> None:
@@ -155,10 +243,10 @@ def test_some_layers_alone_stand_in_the_page(result: CKAResult) -> None:
     kept = {"wide net": ["2", "0"], "narrow net": result.layers("narrow net")}
     data = data_of(result.to_html(layers={"wide net": kept["wide net"]}))
     assert [model["layers"] for model in data["models"]] == [["0", "2"], kept["narrow net"]]
-    mean = full(data["matrices"]["mean"])
+    mean = full(shown(data)["matrices"]["mean"])
     expected = result.matrix("wide net", "narrow net").loc[["0", "2"]]
     np.testing.assert_allclose(mean[:2, 2:], expected, atol=1e-6)
-    found = full(data["particles"]["scores"])[1:6:2, 6 :: len(kept["narrow net"])]
+    found = full(shown(data)["particles"]["scores"])[1:6:2, 6 :: len(kept["narrow net"])]
     layers = {"row": "2", "col": kept["narrow net"][0]}
     expected = result.particles("wide net", "narrow net", **layers)
     np.testing.assert_allclose(found[:, :2], expected, atol=1e-6)
@@ -170,11 +258,11 @@ def test_some_layers_alone_stand_in_the_page(result: CKAResult) -> None:
 
 def test_the_page_knows_what_to_show_first(result: CKAResult) -> None:
     assert data_of(result.to_html())["start"] == {
-        "row": 0, "col": 1, "metric": "mean", "selected": [],
+        "row": 0, "col": 1, "metric": "mean", "selected": [], "measure": 0,
     }  # fmt: skip
     cell = Cell(LayerKey("narrow net", "2"), LayerKey("wide net", "0"))
     view = View(("narrow net", "wide net"), "stderr", cell)
-    start = {"row": 1, "col": 0, "metric": "stderr", "selected": [2, 0]}
+    start = {"row": 1, "col": 0, "metric": "stderr", "selected": [2, 0], "measure": 0}
     assert data_of(result.to_html(view=view))["start"] == start
     fewer = {"narrow net": ["2"]}
     assert data_of(result.to_html(view=view, layers=fewer))["start"]["selected"] == [0, 0]
