@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from cka_widget.result.keys import Cell, LayerKey
+from cka_widget.result.measure_facts import MeasureFacts
 
 ENSEMBLES = {"wide": 4, "deep <b>": 5}
 
@@ -26,6 +27,16 @@ class FakeResult:
                 base[i, :] = base[:, i] = 0.2
         self.table = (base + base.T) / 2
         np.fill_diagonal(self.table, 1.0)
+
+        self.measure, self.others = MeasureFacts(), ()
+
+    measures = property(
+        lambda self: (self.measure.name, *(one.measure.name for one in self.others))
+    )
+
+    def of(self, name):
+        """The same result, or one of those that `others` was given, as they are."""
+        return next(one for one in (self, *self.others) if one.measure.name == name)
 
     models = property(lambda self: tuple(self.sizes))
 

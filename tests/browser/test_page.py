@@ -18,6 +18,7 @@ from torch import nn
 import cka_widget as cw
 from cka_widget.result.export.page_data import View
 from cka_widget.result.result import CKAResult
+from cka_widget.widgets.look.format import score
 
 HOSTILE = (
     '<img src=x onerror="document.title=\'hit\'"></script><script>document.title="hit"</script>'
@@ -230,6 +231,44 @@ def test_one_model_and_three(opened: Opened) -> None:
     page = opened(three)
     page.get_by_role("combobox", name="rows").select_option("two")
     expect(page.locator(".cka-model")).to_have_text(["two", "three"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_another_measure_is_one_choice_away(opened: Opened, scheme: str, screenshots: Path) -> None:
+    torch.manual_seed(0)
+    models = {"wide net": [net(2) for _ in range(3)], "deep net": [net(4) for _ in range(3)]}
+    knn = cw.MutualKNN(k=3, title=HOSTILE)
+    batches = [torch.randn(48, 12) for _ in range(8)]
+    several = run(models, batches, measures=["cka", "rsa", knn])
+    page = opened(several, 360, scheme, measure="mutual_knn")
+    choice = page.get_by_role("combobox", name="measure")
+    expect(choice.locator("option")).to_have_text(
+        [several.of(name).measure.title for name in several.measures]
+    )
+    click(page, several, "fc", "stage1")
+    stage, table = page.locator(".cka-stage").first, page.get_by_role("table").first
+    layers = ("wide net", "deep net"), ("fc", "stage1")
+    for name in ("mutual_knn", "rsa", "cka"):
+        facts = several.of(name).measure
+        choice.select_option(facts.title)
+        expect(stage).to_have_attribute("aria-label", re.compile(f"^{re.escape(facts.title)}, "))
+        value, error = (
+            frame(*layers[0], measure=name).at[layers[1]]
+            for frame in (several.matrix, several.stderr)
+        )
+        told = score(value, error)
+        expect(page.locator(".cka-score strong")).to_have_text(told)
+        expect(page.locator(".cka-shown th")).to_have_text(facts.title)
+        expect(table.locator("tr", has=page.get_by_text(facts.title, exact=True))).to_contain_text(
+            told
+        )
+        expect(page.locator(".cka-drill thead th").last).to_have_text(facts.title)
+    expect(table.get_by_text("chance")).to_have_text("chance 0.06")
+    assert page.locator("img, main script").count() == 0
+    page.mouse.move(1, 1)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.screenshot(path=screenshots / f"page-measures-{scheme}.png", full_page=True)
+    assert not violations(page, "html")
 
 
 def test_it_opens_on_a_view(opened: Opened, result: CKAResult) -> None:

@@ -112,6 +112,12 @@ class Tables:
             {layer: at for at, layer in enumerate(result.layers(name))} for name in self.names
         )
 
+    @cached_property
+    def of_measures(self) -> list[Tables]:
+        """The same of every measure of the result, first of the one that is shown."""
+        others = (self.result.of(name) for name in self.result.measures[1:])
+        return [self, *(Tables(other, *self.names) for other in others)]
+
     def serve(self, result: Any, cell: Cell) -> bool:
         """Whether these are the tables of that cell."""
         return self.result is result and self.names == (cell.row.model, cell.col.model)

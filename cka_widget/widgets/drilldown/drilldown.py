@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
+from cka_widget.result.cell.cell_measures import CellMeasure, cell_measures
 from cka_widget.result.cell.cell_scores import (
     CellScores,
     Profile,
@@ -20,6 +22,7 @@ from cka_widget.result.cell.cell_scores import (
 from cka_widget.result.cell.mds import similarity_order
 from cka_widget.result.cell.particle_stats import OddOne
 from cka_widget.result.keys import Cell, LayerKey
+from cka_widget.widgets.drilldown.measure_table import by_chance, measure_table
 from cka_widget.widgets.elements.heatmap import Heatmap
 from cka_widget.widgets.look.format import distinct, plural, plus_minus, score, shorten, tag
 
@@ -49,7 +52,7 @@ class DrillDown(widgets.VBox):
     """
 
     def __init__(self, theme: str = "auto") -> None:
-        self._shown: tuple[Any, Cell, tuple[str, str]] | None = None
+        self._shown: tuple[CellScores, Cell, tuple[str, str]] | None = None
         self._tables: Tables | None = None
         self.header = widgets.HTML(WAITING)
         self.matrix = Heatmap(compact=True, annotate=True, brackets=False, theme=theme)
@@ -125,7 +128,8 @@ class DrillDown(widgets.VBox):
             self.titles["pairs"].value = _title("pair scores")
             self.charts["pairs"].update(data, inner, slots)
         along_col, along_row = profiles(result, cell, self._tables)
-        self.header.value = _header(data, slots) + _in_words(data, along_col, along_row)
+        measures = cell_measures(cell, self._tables)
+        self.header.value = _header(data, slots, measures) + _in_words(data, along_col, along_row)
         if np.isfinite(along_col.mean).any():
             shown.add("col")
         if cell.row != cell.col and np.isfinite(along_row.mean).any():
@@ -148,12 +152,12 @@ class DrillDown(widgets.VBox):
 
     def _write_table(self) -> None:
         """A folded table is not worked out; what it says of another cell is taken away."""
-        if self._shown is not None:
+        if self._shown is not None and self._tables is not None:
             is_open = self.folded.selected_index is not None
-            self.table.value = _table(self._shown[0]) if is_open else ASKED_FOR
+            self.table.value = _table(self._shown[0], self._tables) if is_open else ASKED_FOR
 
     def _draw_matrix(self) -> None:
-        if self._shown is None:
+        if self._shown is None or self._tables is None:
             return
         data, cell, slots = self._shown
         rows, cols = data.scores.shape
@@ -171,6 +175,7 @@ class DrillDown(widgets.VBox):
         pick = np.ix_(*order)
         with self.matrix.hold_sync():
             self.matrix.set_labels([f"#{i}" for i in order[0]], [f"#{i}" for i in order[1]])
+            self.matrix.value_name = self._tables.result.measure.title
             self.matrix.row_name, self.matrix.col_name = _short_names(cell)
             self.matrix.row_color, self.matrix.col_color = slots
             self.matrix.flag_rows = [k for k, i in enumerate(order[0]) if i in odd_rows]
@@ -218,7 +223,7 @@ def _odd(data: CellScores) -> tuple[list[int], list[int]]:
     return (rows, rows) if data.one_ensemble else (rows, cols)
 
 
-def _header(data: CellScores, slots: tuple[str, str]) -> str:
+def _header(data: CellScores, slots: tuple[str, str], measures: Sequence[CellMeasure]) -> str:
     first, second = (
         tag("b", _title_of(key), class_=f"cka-{slot}", title=key.model)
         for key, slot in zip(data.cell, slots, strict=True)
@@ -234,7 +239,10 @@ def _header(data: CellScores, slots: tuple[str, str]) -> str:
         parts.append(tag("span", plural(int(data.pairs.sum()), "particle pair")))
     number = f'<div class="cka-score{"" if sure else " cka-unsettled"}">{"".join(parts)}</div>'
     help_ = {"title": data.chance.caveat} if data.chance and data.chance.caveat else {}
-    return title + number + tag("div", data.reason or _chance(data), class_="cka-muted", **help_)
+    several = len(measures) > 1  # their table then tells what chance gives
+    chance = _chance(data) or ("" if several else by_chance(measures[0].chance))
+    said = tag("div", data.reason or chance, class_="cka-muted", **help_)
+    return title + number + said + (measure_table(measures) if several else "")
 
 
 def _title_of(key: LayerKey) -> str:
@@ -297,7 +305,7 @@ def _map_note(data: CellScores) -> str:
     return f"● {shorten(row.layer, 14)}  ◆ {shorten(col.layer, 14)}"
 
 
-def _table(data: CellScores) -> str:
+def _table(data: CellScores, tables: Tables) -> str:
     rows = []
     found = np.argwhere(data.pairs)
     for i, j in found[:MAX_TABLE]:
@@ -305,11 +313,12 @@ def _table(data: CellScores) -> str:
         mark = ' class="cka-odd-row"' if data.is_odd(i, j) else ""
         text = f"{score(value, error)} {plus_minus(error)}".strip()
         rows.append(f"<tr{mark}><td>#{i}</td><td>#{j}</td><td>{escape(text)}</td></tr>")
-    row, col = data.cell
-    head = "".join(tag("th", text) for text in (row.model, col.model, "CKA"))
+    (row, col), facts = data.cell, tables.result.measure
+    head = "".join(tag("th", text) for text in (row.model, col.model, facts.title))
+    measure = f", measure={facts.name!r}" if len(tables.result.measures) > 1 else ""
     call = (
         f"explorer.result.particles({row.model!r}, {col.model!r}, "
-        f"row={row.layer!r}, col={col.layer!r})"
+        f"row={row.layer!r}, col={col.layer!r}{measure})"
     )
     rest = len(found) - MAX_TABLE
     more = tag("div", f"and {plural(rest, 'more pair')}", class_="cka-muted") if rest > 0 else ""

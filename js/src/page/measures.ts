@@ -48,8 +48,7 @@ export function measureTable(rows: readonly Row[], shown: number): HTMLElement {
       { class: k === shown ? "cka-shown" : null },
       h("th", { scope: "row" }, title),
       h("td", { "aria-hidden": "true" }, h("div", { class: "cka-track" }, mark("cka-tick", tick), mark("cka-at", at))),
-      h("td", {}, value),
-      h("td", { class: "cka-muted" }, chance),
+      h("td", {}, value, chance && h("div", { class: "cka-muted" }, chance)),
     );
   return h("table", { class: "cka-measures", "aria-label": "under every measure" }, h("tbody", {}, ...rows.map(line)));
 }

@@ -96,7 +96,8 @@ function title(report: Report, data: CellData, names: Names): HTMLElement[] {
   const both = [data.key.row, data.key.col].map(whole);
   const spoken = both.join(" against ");
   const sure = Number.isFinite(data.error);
-  const { chance } = measureRows(report, data.key)[report.measure];
+  // Of several measures the list below tells it.
+  const chance = report.measures.length > 1 ? "" : measureRows(report, data.key)[0].chance;
   const error = Number.isFinite(data.value) ? (sure ? plusMinus(data.error) : "no error bar: too few batches") : "";
   const nulls = `${data.above ? "above chance" : "not above chance"} (null ${score(0, data.chance)} ${plusMinus(data.chance)})`;
   return [
