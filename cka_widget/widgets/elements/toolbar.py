@@ -28,8 +28,9 @@ class Toolbar(widgets.HBox):
         )
         self.measure = widgets.Dropdown(
             description="measure",
-            options=[(shorten(title, 32), name) for name, title in measures.items()],
+            options=[(title, name) for name, title in measures.items()],
         )
+        self.measure.add_class("cka-measure")
         self.pair = widgets.ToggleButtons(options=[("", ("", ""))])
         self.rows = widgets.Dropdown(description="rows", options=[(shorten(m), m) for m in models])
         self.cols = widgets.Dropdown(

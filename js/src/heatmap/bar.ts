@@ -29,7 +29,7 @@ export function drawBar(ctx: CanvasRenderingContext2D, s: Scene, p: Palette): vo
   if (s.options.bar_title) {
     const numbers = Math.max(...marks.map((m) => ctx.measureText(fixed(m, digits)).width));
     ctx.save();
-    ctx.translate(bar.x + bar.w + numbers + 16, bar.y + bar.h / 2);
+    ctx.translate(bar.x + bar.w + numbers + 19, bar.y + bar.h / 2);
     ctx.rotate(-Math.PI / 2);
     ctx.textAlign = "center";
     ctx.fillText(s.options.bar_title, 0, 0, bar.h);

@@ -37,7 +37,7 @@ export interface Layout {
 export const LEVEL = 22;
 export const GAP = 7;
 const TITLE = 20;
-const BAR_TITLE = 16;
+const BAR_TITLE = 19;
 /** The widest cell where the height does not ask for more, in pixels. */
 const CELL = 64;
 
