@@ -21,7 +21,7 @@ class LayerNode:
         calls: how often it ran in one forward pass; 0 = never.
         depth: 0 for the model's own children.
         alias_of: outermost container that returns the very tensor that this module returned.
-        why_not: why its output has no row for each sample; None where it has, or where that is
+        why_not: why its output has no features for each sample; None where it has, or where that is
             not known.
     """
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torchinfo.layer_info import LayerInfo
 
-from cka_widget.engine.errors import NoRowsError
+from cka_widget.engine.errors import NoFeaturesError
 from cka_widget.engine.models.layers import OUTPUT
 from cka_widget.engine.outputs.features import values_of
 from cka_widget.engine.outputs.output_types import main_tensor
@@ -71,7 +71,7 @@ class Watch:
             self.axes[call] = int(time_first)
         try:
             values_of(output)
-        except NoRowsError as error:
+        except NoFeaturesError as error:
             self.reasons[call] = str(error)
         if tensor is None:
             return

@@ -31,11 +31,11 @@ class CompareError(RuntimeError):
         self.layer = layer
 
 
-class NoRowsError(ValueError):
-    """A module's output cannot be turned into one row of features a sample."""
+class NoFeaturesError(ValueError):
+    """A module's output gives no features for each sample."""
 
 
-class LeftOutError(NoRowsError):
+class LeftOutError(NoFeaturesError):
     """The output holds samples all the same, so that its layer may be missed in the result."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cka_widget.engine.data.batches import divisible, each, rows
+from cka_widget.engine.data.batches import divisible, each, take
 from cka_widget.engine.devices import ran_out
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.grams.blocks import split
@@ -51,7 +51,7 @@ class Pieces:
             yield batches, n, facts
             return
         for start, stop in bounds:
-            part = each(batches, partial(rows, start=start, stop=stop, n=n))
+            part = each(batches, partial(take, start=start, stop=stop, n=n))
             # The limit may have become smaller in the pieces before.
             yield from self.of(part, stop - start, facts.part(start, stop))
 

@@ -388,7 +388,7 @@ class Session:
             listed = ", ".join(f"{n} for {name}" for name, n in found.items())
             raise CompareError(
                 f"batch {self.batches + 1} has different numbers of samples: {listed}; "
-                "loaders of one comparison must give the same rows"
+                "loaders of one comparison must give the same samples"
             )
         return found[self.models[0]]
 

@@ -56,7 +56,7 @@ test("what never ran cannot be chosen", () => {
   assert.deepEqual([...put(tree, new Set(), 7, true, null)], []);
 });
 
-test("what has no rows of samples says so, cannot be chosen, and its tooltip has the reason", () => {
+test("what holds no samples says so, cannot be chosen, and its tooltip has the reason", () => {
   const why = "its output (9, 4) is as large for 2 samples as for 3";
   const t = plant([module("pos", "Table", -1, { status: "no rows", why }), module("pos.emb", "Embedding", 0)]);
   assert.equal(aside(t, 0), "no rows");

@@ -1,4 +1,4 @@
-"""Which outputs of a network are rows of samples, and their CKA, sharing no code with the engine.
+"""Which outputs of a network hold samples, and their CKA, sharing no code with the engine.
 
 The samples of a batch are also run one by one. An output is a row of samples where what the samples
 give alone, put together, is what the batch gives: no axis is guessed from its length.
@@ -37,7 +37,7 @@ class Fold(NamedTuple):
 def outputs(
     model: nn.Module, batches: Sequence[Mapping[str, Tensor]]
 ) -> tuple[dict[Call, Row], set[Call]]:
-    """The calls that give rows of samples, and those that give none.
+    """The calls whose outputs hold something for each sample, and the others.
 
     Proved on the smallest batch, read from all.
     """

@@ -199,7 +199,7 @@ def to_device(batch: Any, device: torch.device, *, behind: bool = False) -> Any:
     return map_tensors(batch, lambda t: t.to(device, non_blocking=behind and t.is_pinned()))
 
 
-def rows(batch: Any, start: int, stop: int, n: int | None = None) -> Any:
+def take(batch: Any, start: int, stop: int, n: int | None = None) -> Any:
     """Some of the n samples of a batch; what has none of them stays as it is."""
     n = count(batch) if n is None else n
     axis = int(not any(t.dim() and len(t) == n for t in tensors(batch)))
@@ -252,4 +252,4 @@ def divisible(batch: Any, n: int) -> bool:
 
 def head(batch: Any, k: int, n: int | None = None) -> Any:
     """The first k of the n samples of a batch."""
-    return rows(batch, 0, k, n)
+    return take(batch, 0, k, n)

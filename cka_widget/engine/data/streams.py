@@ -1,4 +1,4 @@
-"""One loader for all models, or one loader a model with aligned rows."""
+"""One loader for all models, or one loader a model with aligned samples."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Stream:
                 if len(ended) < len(found):
                     raise CompareError(
                         f'the loader of "{ended[0]}" ended after {step} batches, before the '
-                        "others: loaders of one comparison must give the same rows"
+                        "others: loaders of one comparison must give the same samples"
                     )
                 return
             for name, batch in found.items():

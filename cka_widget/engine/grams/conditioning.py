@@ -28,7 +28,7 @@ OUTGREW = (
 
 
 @dataclass
-class Care:
+class RowCondition:
     """What is fixed for a row once its samples have differed.
 
     Attributes:

@@ -3,7 +3,7 @@
 A row is *looked at* in its first batch, and anew as long as its samples do not differ. What a look
 finds (powers of two that keep numbers within float32, rho before and after centring) is read at
 once on the CPU, and in one transfer at the batch's end where reading waits for queued work; it is
-then *fixed* in the row's `Care`. A row that turns out to need more care than was fixed is a
+then *fixed* in the row's `RowCondition`. A row that turns out to need more care than was fixed is a
 *suspect*: its Gram is formed once more. The one invariant: between batches all looks are read.
 """
 
@@ -25,7 +25,7 @@ from cka_widget.engine.grams.conditioning import (
     MARGIN,
     OUTGREW,
     VARIES_BY_BATCH,
-    Care,
+    RowCondition,
 )
 from cka_widget.engine.grams.gram import Slots
 
@@ -68,7 +68,7 @@ class Forming:
     def __init__(
         self, needs: Needs, device: torch.device, dtype: torch.dtype, precision: str
     ) -> None:
-        self.rows: list[Care] = []
+        self.rows: list[RowCondition] = []
         self.suspects: set[int] = set()
         self._device = device
         self._dtype = dtype
@@ -96,7 +96,7 @@ class Forming:
 
     def add_row(self) -> None:
         """One more row, of which nothing is known."""
-        self.rows.append(Care(centre_gram=self._queued))
+        self.rows.append(RowCondition(centre_gram=self._queued))
 
     def form(self, row: int, x: Tensor, slots: Slots) -> None:
         """Write the Grams of a row's features x (n, d)."""
@@ -139,14 +139,14 @@ class Forming:
         """Will the next batch be formed without a look at its numbers?"""
         return bool(self.rows) and not any(state.look for state in self.rows)
 
-    def _form(self, state: Care, x: Tensor, slots: Slots, rows: int = 1) -> None:
+    def _form(self, state: RowCondition, x: Tensor, slots: Slots, rows: int = 1) -> None:
         """Write the Grams of rows that are known."""
         if self._plain(state, x):
             self._plain_gram(x, slots, state.shift, state.alpha)
         else:
             self._centred_gram(x, slots, state.shift, state.alpha, rows)
 
-    def _plain(self, state: Care, x: Tensor) -> bool:
+    def _plain(self, state: RowCondition, x: Tensor) -> bool:
         """Are features multiplied without centring them?"""
         return not (state.centre_features or x.dtype is torch.float64)
 
@@ -218,7 +218,7 @@ class Forming:
         self._fix(row, 0, 0, rho, rho, size)
         return True
 
-    def _centre_above(self, state: Care) -> float:
+    def _centre_above(self, state: RowCondition) -> float:
         """The rho above which a look decides to centre features."""
         return state.centre_above / (MARGIN if self.steady else 1.0)
 
@@ -228,7 +228,7 @@ class Forming:
         for (_, out), kept in zip(slots, plain, strict=True):
             out.copy_(torch.where(needed.to(out.device), out, kept))
 
-    def _look_at_zeros(self, state: Care, x: Tensor, slots: Slots) -> None:
+    def _look_at_zeros(self, state: RowCondition, x: Tensor, slots: Slots) -> None:
         """Find out what a Gram of zeros comes from."""
         first = float(x[0].sum())
         if not (x == x[:1]).all():

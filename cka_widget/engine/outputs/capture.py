@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cka_widget.engine.errors import LeftOutError, NoRowsError
+from cka_widget.engine.errors import LeftOutError, NoFeaturesError
 from cka_widget.engine.grams.stack import GramStack
 from cka_widget.engine.models.layers import Choice
 from cka_widget.engine.models.particles import Pass
@@ -23,7 +23,7 @@ from cka_widget.engine.outputs.layer_warnings import Notes
 from cka_widget.engine.outputs.output_types import tensor_of
 from cka_widget.engine.outputs.probed import Probe
 from cka_widget.engine.outputs.reductions import needs_mask, tokens
-from cka_widget.engine.outputs.sample_axis import SampleAxis, SampleRows, Shown
+from cka_widget.engine.outputs.sample_axis import ProbedAxes, SampleAxis, SampleFinder
 from cka_widget.engine.restoring.hooks import Hooks
 
 
@@ -33,7 +33,7 @@ class Entry:
 
     name: str
     call: int
-    samples: SampleRows  # where the output has them
+    samples: SampleFinder  # where the output has them
     rows: list[int] = field(default_factory=list)
     reason: str | None = None
     aliases: list[tuple[str, int]] = field(default_factory=list)  # other outputs, same tensor
@@ -142,14 +142,14 @@ class Capture:
         source = self._source(tensor)
         if key in self._dropped:
             if source is None or key not in source.aliases:
-                self.notes.parted(name)
+                self.notes.own_tensor(name)
             return
         if source is not None and not self.found and self.choice.distinct:
             source.aliases.append(key)
             self._dropped.add(key)
             return
         if entry is None:
-            entry = self.entries[key] = Entry(*key, SampleRows(self._shown(key)))
+            entry = self.entries[key] = Entry(*key, SampleFinder(self._shown(key)))
         if self.found and not entry.rows:
             pass  # it has no row to fill, but its aliases are still known by it
         elif source is not None and source.rows and source.reason is None:
@@ -158,7 +158,7 @@ class Capture:
             self._fill(entry, module, output)
         self._remember(tensor, entry)
 
-    def _shown(self, key: tuple[str, int]) -> Shown | None:
+    def _shown(self, key: tuple[str, int]) -> ProbedAxes | None:
         if self.probe is None:
             return None
         # Calls that few samples do not need are like the module's first.
@@ -168,7 +168,7 @@ class Capture:
         """The tensor of an output, of one particle, whose axes tell where samples are.
 
         Raises:
-            NoRowsError: there is none.
+            NoFeaturesError: there is none.
         """
         return values_of(self._particles(output)[0])[0]
 
@@ -177,7 +177,7 @@ class Capture:
             found: Sequence[Tensor] | Tensor = [
                 self._features(x, entry, module) for x in self._particles(output)
             ]
-        except NoRowsError as error:
+        except NoFeaturesError as error:
             entry.reason = str(error)
             if self.found:
                 self.notes.disproved(entry.name)
@@ -244,7 +244,7 @@ class Capture:
             return (output,)
         tensor = tensor_of(output)
         if tensor is None or tensor.is_nested or tensor.dim() < 3:
-            raise NoRowsError("its output has no particle axis")
+            raise NoFeaturesError("its output has no particle axis")
         return tensor.movedim(self._axis, 0).unbind(0)
 
     def _source(self, tensor: Tensor | None) -> Entry | None:

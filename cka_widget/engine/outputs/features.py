@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from cka_widget.engine.devices import ran_out
-from cka_widget.engine.errors import NoRowsError, summary
+from cka_widget.engine.errors import NoFeaturesError, summary
 from cka_widget.engine.outputs.output_types import tensor_of
 from cka_widget.engine.outputs.ragged import kept_steps, padded
 from cka_widget.engine.outputs.reductions import joined, mean, token
-from cka_widget.engine.outputs.sample_axis import SampleRows
+from cka_widget.engine.outputs.sample_axis import SampleFinder
 
 
 class ReduceError(RuntimeError):
@@ -43,13 +43,15 @@ def values_of(output: Any) -> tuple[Tensor, Tensor | None]:
     """The numbers of an output, padded and dense, and which steps are no padding if it knows.
 
     Raises:
-        NoRowsError: it holds no real numbers.
+        NoFeaturesError: it holds no real numbers.
     """
     x = tensor_of(output)
     if x is None:
-        raise NoRowsError(f"its output holds no tensor ({type(output).__name__})")
+        raise NoFeaturesError(f"its output holds no tensor ({type(output).__name__})")
     if not x.is_floating_point():
-        raise NoRowsError(f"its output is {str(x.dtype).removeprefix('torch.')}, not real numbers")
+        raise NoFeaturesError(
+            f"its output is {str(x.dtype).removeprefix('torch.')}, not real numbers"
+        )
     if x.is_nested:
         x = padded(x)
     elif x.layout is not torch.strided:
@@ -58,7 +60,7 @@ def values_of(output: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def by_sample(
-    output: Any, n: int, rows: SampleRows, reduce: Reduce, module: nn.Module | None
+    output: Any, n: int, rows: SampleFinder, reduce: Reduce, module: nn.Module | None
 ) -> Samples:
     """The output of a batch of n samples, the samples first.
 
@@ -70,7 +72,7 @@ def by_sample(
         module: who returned it.
 
     Raises:
-        NoRowsError: the output has no row for each sample; the message completes
+        NoFeaturesError: the output has no features for each sample; the message completes
             "this layer is undefined: ...".
     """
     x, kept = values_of(output)
@@ -80,11 +82,11 @@ def by_sample(
         if reduce in ("mean", "cls", "last") and rows.axis is not None and rows.axis.folded:
             x, module = joined(x, module), None if x.dim() == 3 else module
     elif x.shape[0] != n:
-        raise NoRowsError(f"its output has {x.shape[0]} rows for a batch of {n} samples")
+        raise NoFeaturesError(f"its output has {x.shape[0]} entries for a batch of {n} samples")
     else:
         rows.refuse(x)
     if x.numel() == 0:
-        raise NoRowsError("its output is empty")
+        raise NoFeaturesError("its output is empty")
     return Samples(x, kept, module)
 
 
@@ -103,7 +105,7 @@ def features(found: Samples, reduce: Reduce, mask: Tensor | None) -> Tensor:
         view where possible.
 
     Raises:
-        NoRowsError: a callable `reduce` made no row for each sample.
+        NoFeaturesError: a callable `reduce` made no features for each sample.
         ReduceError: a callable `reduce` failed.
     """
     x, kept, module = found
@@ -119,7 +121,7 @@ def features(found: Samples, reduce: Reduce, mask: Tensor | None) -> Tensor:
 def _reduced(reduce: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tensor:
     try:
         x = reduce(x)
-    except NoRowsError:  # a reason is meant
+    except NoFeaturesError:  # a reason is meant
         raise
     except Exception as error:
         if ran_out(error):  # smaller batches may help
@@ -129,11 +131,11 @@ def _reduced(reduce: Callable[[Tensor], Tensor], x: Tensor, n: int) -> Tensor:
             f"reduce={name} failed on an output {tuple(x.shape)}: {summary(error)}"
         ) from error
     if not isinstance(x, Tensor):
-        raise NoRowsError(f"reduce= made a {type(x).__name__} of it, not a tensor")
+        raise NoFeaturesError(f"reduce= made a {type(x).__name__} of it, not a tensor")
     if x.is_complex():
-        raise NoRowsError("reduce= made complex numbers of it; make real ones, as x.abs() does")
+        raise NoFeaturesError("reduce= made complex numbers of it; make real ones, as x.abs() does")
     if x.dim() == 0 or x.shape[0] != n:
-        raise NoRowsError(f"reduce= made {tuple(x.shape)} of a batch of {n} samples")
+        raise NoFeaturesError(f"reduce= made {tuple(x.shape)} of a batch of {n} samples")
     return x
 
 

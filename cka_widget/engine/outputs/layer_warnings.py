@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OFTENER = (
+MORE_CALLS_LATER = (
     "ran more often in a later batch than in the first: "
     "the calls beyond the first batch's are left out."
 )
@@ -13,7 +13,7 @@ IN_SOME = (
     "did not run in all particles: pairs with one in which it did not run are undefined, and so is "
     "their mean; particles() shows the others."
 )
-PARTED = (
+OWN_TENSOR_LATER = (
     "gave the same tensor as another layer in the first batch, and one of its own in a later one: "
     "it counts as that layer; name both in layers= to have a row of each."
 )
@@ -27,7 +27,7 @@ SAMPLES = (
 )
 LEFT_OUT = "is left out, though it holds samples: "
 DISPROVED = (
-    "has no row for each sample in a later batch: its scores are undefined, why() says the reason."
+    "has nothing for each sample in a later batch: its scores are undefined, why() says the reason."
 )
 UNPROVED = (
     "counts as having its samples along the first axis that is as long as the batch, which nothing "
@@ -41,7 +41,7 @@ UNMASKED = (
 
 
 class Notes:
-    """Of one forward pass.
+    """What there is to say of the layers of one model, from all its forward passes.
 
     Attributes:
         found: pairs of a layer and what is to be said of it, each once, in order.
@@ -55,22 +55,22 @@ class Notes:
     def unknown_call(self, name: str, call: int) -> None:
         """A call that the first batch had not."""
         self.late.add((name, call))
-        self.found[name, LATE if (name, 1) in self.late else OFTENER] = None
+        self.found[name, LATE if (name, 1) in self.late else MORE_CALLS_LATER] = None
 
-    def parted(self, name: str) -> None:
+    def own_tensor(self, name: str) -> None:
         """An alias gave a tensor of its own."""
-        self.found[name, PARTED] = None
+        self.found[name, OWN_TENSOR_LATER] = None
 
     def steps(self, name: str, *, batch_first: bool) -> None:
         """A module runs over the samples as if they were steps."""
         self.found[name, SAMPLES if batch_first else STEPS] = None
 
     def left_out(self, name: str, why: str) -> None:
-        """A module's output holds samples, and no row for each; `why: details`."""
+        """A module's output holds samples, and nothing for each; `why: details`."""
         self.found[name, f"{LEFT_OUT}{why.partition(':')[0]}."] = None
 
     def disproved(self, name: str) -> None:
-        """A later output of a row has none for each sample."""
+        """A later output of a layer has nothing for each sample."""
         self.found[name, DISPROVED] = None
 
     def unmasked(self, name: str) -> None:

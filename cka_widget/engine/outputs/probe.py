@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cka_widget.engine.data.batches import head, map_tensors
-from cka_widget.engine.errors import LeftOutError, NoRowsError
+from cka_widget.engine.errors import LeftOutError, NoFeaturesError
 from cka_widget.engine.models.layers import named_layers
 from cka_widget.engine.outputs.features import values_of
 from cka_widget.engine.outputs.glimpse import FEW, MORE, Glimpse
@@ -25,7 +25,7 @@ from cka_widget.engine.outputs.probed import (
     Probe,
     same_size,
 )
-from cka_widget.engine.outputs.sample_axis import SampleAxis, Shown
+from cka_widget.engine.outputs.sample_axis import ProbedAxes, SampleAxis
 from cka_widget.engine.restoring.hooks import Hooks
 from cka_widget.engine.restoring.random_state import RandomState
 from cka_widget.engine.restoring.rewind import Before
@@ -34,7 +34,7 @@ Look = Callable[[Any], Tensor]
 
 # A model that draws random numbers runs up to so many times more: its outputs may differ.
 _TRIES = 8
-_IN_A_LOOP = Shown(why_not=LeftOutError("it runs anew for each sample, and not once for all"))
+_IN_A_LOOP = ProbedAxes(why_not=LeftOutError("it runs anew for each sample, and not once for all"))
 
 
 def probe(
@@ -57,8 +57,8 @@ def probe(
         batch: of 3 samples at least; the model gets copies of its tensors.
         look: the tensor of a module's output whose axes count.
         n: number of samples of the batch; None counts them.
-        presume: leave out the 3 samples where the model draws nothing and all outputs have 2 rows:
-            its first batch will show as well as they whether these are the samples.
+        presume: leave out the 3 samples where the model draws nothing and all outputs have 2
+            entries: its first batch will show as well as they whether these are the samples.
 
     Returns:
         Probe; `Presumed` where the batch is to confirm it; None where the model cannot run on so
@@ -178,7 +178,7 @@ class _Passes:
             call = name, calls[name]
             try:
                 x = self._look(output)
-            except NoRowsError:
+            except NoFeaturesError:
                 return
             found[call] = Glimpse(x, like.get(call) if like else None)
 
@@ -206,7 +206,7 @@ class _Passes:
                 self._before = Before(self._root)
 
 
-def _compare(few: Glimpse, more: Glimpse, drawn: bool) -> tuple[Shown, bool]:
+def _compare(few: Glimpse, more: Glimpse, drawn: bool) -> tuple[ProbedAxes, bool]:
     """What two outputs show, and whether they agree about the samples that they share.
 
     `drawn`: the model drew random numbers.
@@ -226,12 +226,12 @@ def _compare(few: Glimpse, more: Glimpse, drawn: bool) -> tuple[Shown, bool]:
     # In tables of samples by samples, for instance, several axes follow the number of samples.
     found.sort(key=lambda candidate: candidate[0] > few.tolerance)
     if found:
-        return Shown(tuple(axis for _, axis in found)), found[0][0] <= few.tolerance
-    return Shown(
+        return ProbedAxes(tuple(axis for _, axis in found)), found[0][0] <= few.tolerance
+    return ProbedAxes(
         why_not=unsure
         or LeftOutError(
-            f"its rows are no fixed number a sample: its output is {few.shape} for {FEW} samples, "
-            f"and {more.shape} for {MORE}"
+            f"its entries are no fixed number a sample: its output is {few.shape} for {FEW} "
+            f"samples, and {more.shape} for {MORE}"
         )
     ), True
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cka_widget.engine.errors import LeftOutError, NoRowsError
+from cka_widget.engine.errors import LeftOutError, NoFeaturesError
 from cka_widget.engine.outputs.glimpse import FEW, Glimpse
-from cka_widget.engine.outputs.sample_axis import SampleAxis, Shown
+from cka_widget.engine.outputs.sample_axis import ProbedAxes, SampleAxis
 
 Call = tuple[str, int]  # a module's name, and the number of its call from 1
 
@@ -21,16 +21,16 @@ WHOSE = LeftOutError(
     "one"
 )
 ANOTHER_ORDER = LeftOutError(
-    "its rows are the samples in another order than the batch's; sort them in the loader instead"
+    "its entries are the samples in another order than the batch's; sort them in the loader instead"
 )
 
 
-def same_size(shape: tuple[int, ...], n: int) -> Shown:
+def same_size(shape: tuple[int, ...], n: int) -> ProbedAxes:
     """Of an output that is as large for 2 samples as for n."""
-    why = NoRowsError(
-        f"it has no rows of samples: its output {shape} is as large for {FEW} samples as for {n}"
+    why = NoFeaturesError(
+        f"it holds no samples: its output {shape} is as large for {FEW} samples as for {n}"
     )
-    return Shown(why_not=why, size=shape)
+    return ProbedAxes(why_not=why, size=shape)
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Probe:
         random_from: the first layer in which two passes on the same samples differ, or None.
     """
 
-    shown: dict[Call, Shown]
+    shown: dict[Call, ProbedAxes]
     shapes: Mapping[Call, tuple[int, ...]]
     random_from: str | None
     _few: dict[Call, Glimpse]
@@ -74,7 +74,7 @@ class Probe:
         elif few.distance(one.flatten(0, 1), other[:FEW].flatten(0, 1)) > NEAR:
             why = WHOSE
         if why is not None:
-            self.shown[call] = Shown(why_not=why)
+            self.shown[call] = ProbedAxes(why_not=why)
             raise LeftOutError(*why.args)
 
     def meet(self, call: Call, x: Tensor, n: int) -> None:
@@ -93,7 +93,7 @@ class Presumed(Probe):
 
     def __init__(self, few: dict[Call, Glimpse], times: Counter[str]) -> None:
         shapes = {call: output.shape for call, output in few.items()}
-        super().__init__(dict.fromkeys(few, Shown((SampleAxis(),))), shapes, None, dict(few))
+        super().__init__(dict.fromkeys(few, ProbedAxes((SampleAxis(),))), shapes, None, dict(few))
         self.agrees = True
         self._times = times
         self._followed = self._doubted = False
@@ -102,14 +102,14 @@ class Presumed(Probe):
         """Does it have the shape that was presumed?
 
         Raises:
-            NoRowsError: it is as large as on 2 samples.
+            NoFeaturesError: it is as large as on 2 samples.
         """
         shape = self.shapes.get(call)
         if shape is None:
             return
         if tuple(x.shape) == shape:
             self.shown[call] = same_size(shape, n)
-            raise NoRowsError(str(self.shown[call].why_not))
+            raise NoFeaturesError(str(self.shown[call].why_not))
         sizes = list(zip(shape, x.shape, strict=False))
         following = [a * n == b * FEW for a, b in sizes]  # others may be padded otherwise
         follows = x.dim() == len(shape) and following[0] and not any(following[1:])
@@ -129,7 +129,7 @@ class Presumed(Probe):
             return
         self.agrees = False
         if few.elsewhere(one, other):
-            self.shown[call] = Shown(why_not=ANOTHER_ORDER)
+            self.shown[call] = ProbedAxes(why_not=ANOTHER_ORDER)
             raise LeftOutError(*ANOTHER_ORDER.args)
 
     def holds(self, calls: dict[str, int], n: int) -> bool:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence, pad_sequence
 
-from cka_widget.engine.errors import NoRowsError
+from cka_widget.engine.errors import NoFeaturesError
 
 
 def padded(x: Tensor) -> Tensor:
     """A nested tensor (n, steps of each, ...) with zeros after each sample's last step.
 
     Raises:
-        NoRowsError: its samples differ in more than their lengths.
+        NoFeaturesError: its samples differ in more than their lengths.
     """
     try:
         if x.layout is torch.strided:
@@ -24,7 +24,7 @@ def padded(x: Tensor) -> Tensor:
         # A jagged view of a longer tensor has holes, which `to_padded_tensor` refuses.
         return pad_sequence(list(x.unbind()), batch_first=True)
     except RuntimeError as error:
-        raise NoRowsError(
+        raise NoFeaturesError(
             "its output is a nested tensor that cannot be padded to one size; "
             "pad it in the model, or choose other layers"
         ) from error

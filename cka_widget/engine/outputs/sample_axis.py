@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from cka_widget.engine.errors import LeftOutError, NoRowsError
+from cka_widget.engine.errors import LeftOutError, NoFeaturesError
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SampleAxis:
         return replace(self, outer=size // n) if self.inner == 1 else None
 
 
-class Shown(NamedTuple):
+class ProbedAxes(NamedTuple):
     """What passes on few samples show of an output.
 
     Attributes:
@@ -65,19 +65,19 @@ class Shown(NamedTuple):
     """
 
     axes: tuple[SampleAxis, ...] = ()
-    why_not: NoRowsError | None = None
+    why_not: NoFeaturesError | None = None
     size: tuple[int, ...] | None = None
 
 
-class SampleRows:
-    """The rows of samples in one output of a model, batch after batch.
+class SampleFinder:
+    """Where one output of a model has its samples, batch after batch.
 
     Attributes:
         axis: theirs, known from the first batch on.
         proved: have two numbers of samples shown it?
     """
 
-    def __init__(self, shown: Shown | None) -> None:
+    def __init__(self, shown: ProbedAxes | None) -> None:
         """Without `shown`, the first batch's shape must do until one of another size comes."""
         self.axis: SampleAxis | None = None
         self.proved = shown is not None
@@ -88,7 +88,7 @@ class SampleRows:
         """The output x of a batch of n samples as (n, ...), see `SampleAxis.bring`.
 
         Raises:
-            NoRowsError: x has no row for each sample; `LeftOutError` if it holds samples.
+            NoFeaturesError: x has no features for each sample; `LeftOutError` if it holds samples.
         """
         first = self.axis is None
         if self.axis is None:
@@ -96,25 +96,25 @@ class SampleRows:
             self._n = n
         rows = self.axis.bring(x, n)
         if rows is None:
-            raise NoRowsError(
-                f"its output {tuple(x.shape)} in a batch of {n} samples has no row for each"
+            raise NoFeaturesError(
+                f"its output {tuple(x.shape)} in a batch of {n} samples has nothing for each"
             )
         self.proved |= not first and n != self._n
         return rows
 
     def refuse(self, x: Tensor) -> None:
-        """Raises NoRowsError where passes on few samples have shown that x has no rows of them."""
-        shown = self._shown or Shown()
+        """Raises NoFeaturesError where passes on few samples have shown that x holds none."""
+        shown = self._shown or ProbedAxes()
         if shown.why_not is not None and shown.size in (None, tuple(x.shape)):
             raise type(shown.why_not)(*shown.why_not.args)
 
-    def _known(self, shown: Shown, x: Tensor, n: int) -> SampleAxis:
+    def _known(self, shown: ProbedAxes, x: Tensor, n: int) -> SampleAxis:
         self.refuse(x)
         for axis in shown.axes:
             if axis.fits(x, n):
                 return axis
         raise LeftOutError(
-            f"its rows are no fixed number a sample: its output is {tuple(x.shape)} for {n} "
+            f"its entries are no fixed number a sample: its output is {tuple(x.shape)} for {n} "
             "samples, and was otherwise for 2 and for 3"
         )
 
@@ -127,8 +127,10 @@ def _likely(x: Tensor, n: int, module: nn.Module | None) -> SampleAxis:
         if x.dim() > axis and x.shape[axis] == n:
             return SampleAxis(axis)
     if not x.dim():
-        raise NoRowsError(f"its output has no rows for a batch of {n} samples")
-    why = f"its output has {x.shape[0]} rows for a batch of {n} samples"
+        raise NoFeaturesError(f"its output has no entries for a batch of {n} samples")
+    why = f"its output has {x.shape[0]} entries for a batch of {n} samples"
     if x.shape[0] and x.shape[0] % n == 0:
-        raise LeftOutError(f"passes on 2 and on 3 samples did not show whose its rows are: {why}")
-    raise NoRowsError(why)
+        raise LeftOutError(
+            f"passes on 2 and on 3 samples did not show whose its entries are: {why}"
+        )
+    raise NoFeaturesError(why)

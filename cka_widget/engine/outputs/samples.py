@@ -105,7 +105,7 @@ class Samples:
         # Without forward= samples come first, and an output may well be turned.
         if turned and (has_n != (self._forward is None) or found % n == 0):
             raise CompareError(
-                f"a batch of shape {tuple(x.shape)} gave an output of {found} rows, so that its "
+                f"a batch of shape {tuple(x.shape)} gave an output of {found} entries, so that its "
                 f"samples may be along either axis; {_SAY_SO}"
             )
         elsewhere = found in sizes(batch).values() and found % n and not has_n

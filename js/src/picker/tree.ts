@@ -10,7 +10,7 @@ export interface Module {
   readonly parent: number;
   readonly status: string;
   readonly alias: string;
-  /** Why its output has no row for each sample. */
+  /** Why its output has no features for each sample. */
   readonly why: string;
 }
 

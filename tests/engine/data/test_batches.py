@@ -15,7 +15,7 @@ from checks import largest_error, run
 from oracles import reference_compare
 from torch import Tensor, nn
 
-from cka_widget.engine.data.batches import count, head, map_tensors, rows, to_device
+from cka_widget.engine.data.batches import count, head, map_tensors, take, to_device
 
 TEXTS = [f"text {i}" for i in range(32)]
 CPU = torch.device("cpu")
@@ -86,13 +86,13 @@ def test_the_number_of_samples(batch: Any, samples: int | None) -> None:
 
 def test_some_samples_of_texts() -> None:
     batch = {"text": TEXTS, "pairs": (TEXTS, list(range(32))), "name": "a", "sizes": [1, 2]}
-    assert rows(batch, 3, 5) == {
+    assert take(batch, 3, 5) == {
         "text": TEXTS[3:5],
         "pairs": (TEXTS[3:5], [3, 4]),
         "name": "a",
         "sizes": [1, 2],
     }
-    mixed = rows((torch.arange(32), TEXTS), 3, 5)
+    mixed = take((torch.arange(32), TEXTS), 3, 5)
     assert (mixed[0].tolist(), mixed[1]) == ([3, 4], TEXTS[3:5])
 
 

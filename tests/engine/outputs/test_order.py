@@ -47,8 +47,8 @@ def test_samples_in_another_order_are_left_out_and_told(
     assert result.layers("a") == ["first", "last"]
     (said,) = result.warnings
     assert said == (
-        'Model "a", layer "sorted" is left out, though it holds samples: its rows are the samples '
-        "in another order than the batch's; sort them in the loader instead."
+        'Model "a", layer "sorted" is left out, though it holds samples: its entries are the '
+        "samples in another order than the batch's; sort them in the loader instead."
     )
     assert largest_error(result, reference_compare(models, batches)) <= TOLERANCE
 

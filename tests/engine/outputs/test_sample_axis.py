@@ -104,7 +104,7 @@ def test_folds_of_another_number_of_tokens(last: bool) -> None:
     assert largest_error(result, reference) <= TOLERANCE
 
 
-# no rows of samples -------------------------------------------------------------------------------
+# no samples -----------------------------------------------------------------------------------
 class Tables(nn.Module):
     """Outputs of 12 rows that no sample has made."""
 
@@ -129,11 +129,11 @@ def test_tables_and_weights_are_no_rows(length: int) -> None:
     assert result.layers("a") == ["lin", "(output)"]
     assert largest_error(result, one_by_one(models, batches)) <= TOLERANCE
     assert not result.warnings, "nobody misses them"
-    with pytest.raises(KeyError, match="it has no rows of samples"):
+    with pytest.raises(KeyError, match="it holds no samples"):
         result.why("a", "a", "position", "lin")
     asked = run(models, batches, layers=["lin", "position"])
     assert asked.layers("a") == ["lin", "position"]
-    assert "no rows of samples" in asked.why("a", "a", "lin", "position")
+    assert "holds no samples" in asked.why("a", "a", "lin", "position")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_an_experts_tokens_are_no_rows_and_that_is_told() -> None:
     (said,) = result.warnings
     assert said == (
         'Model "a", layer "experts.0" (and "experts.1") is left out, though it holds samples: '
-        "its rows are no fixed number a sample."
+        "its entries are no fixed number a sample."
     )
     with pytest.raises(KeyError, match="no fixed number a sample"):
         result.why("a", "a", "experts.0", "lin")
@@ -214,13 +214,13 @@ def test_a_row_that_a_later_batch_disproves_stays_and_says_why() -> None:
     batches[2][5, :, 0] = -1.0  # a thirteenth token
     result = run({"a": zoo.seeded(Experts)}, batches)
     assert result.layers("a") == ["lin", "experts.0", "experts.1", "(output)"]
-    assert "no row for each" in str(result.why("a", "a", "experts.0", "lin"))
+    assert "has nothing for each" in str(result.why("a", "a", "experts.0", "lin"))
     assert result.matrix("a", "a").loc["lin", "(output)"] == pytest.approx(
         run({"a": zoo.seeded(Experts)}, batches, layers=["lin", "(output)"])
         .matrix("a", "a")
         .iat[0, 1]
     )
-    assert any('"experts.0" (and "experts.1") has no row' in s for s in result.warnings)
+    assert any('"experts.0" (and "experts.1") has nothing' in s for s in result.warnings)
 
 
 def test_a_layer_that_runs_sample_by_sample_is_told() -> None:
@@ -307,10 +307,12 @@ def test_a_batch_of_another_size_proves_or_disproves(length: int) -> None:
         return
     assert result.reasons("a") == [
         None,
-        "its output (12, 8, 8) in a batch of 8 samples has no row for each",
+        "its output (12, 8, 8) in a batch of 8 samples has nothing for each",
         None,
     ]
-    assert any('"middle" has no row for each sample in a later batch' in s for s in result.warnings)
+    assert any(
+        '"middle" has nothing for each sample in a later batch' in s for s in result.warnings
+    )
     sound = run(models, batches, layers=["first", "last"])
     assert largest_error(sound, reference) <= TOLERANCE
 

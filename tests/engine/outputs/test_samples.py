@@ -12,7 +12,7 @@ from checks import TOLERANCE, largest_error, run
 from oracles import reference_compare
 from torch import Tensor, nn
 
-from cka_widget.engine.data.batches import count, head, rows
+from cka_widget.engine.data.batches import count, head, take
 from cka_widget.engine.errors import CompareError
 from cka_widget.engine.outputs.samples import count_for, look_count
 from cka_widget.introspection import introspect
@@ -124,7 +124,7 @@ def test_what_a_batch_tells_by_itself(batch: Any, n: int | None) -> None:
 def test_some_samples_of_lists_and_of_the_second_axis() -> None:
     images = [torch.full((3, 4, 4), float(i)) for i in range(5)]
     targets = [{"boxes": torch.full((2, 4), i)} for i in range(5)]
-    some = rows((images, targets), 1, 3)
+    some = take((images, targets), 1, 3)
     assert [int(x[0, 0, 0]) for x in some[0]] == [1, 2]
     assert [int(t["boxes"][0, 0]) for t in some[1]] == [1, 2]
     assert len(head(images, 2, 5)) == 2
@@ -301,7 +301,7 @@ def test_an_output_turned_against_its_batch_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x[-1].tanh()
 
-    with pytest.raises(CompareError, match="gave an output of 12 rows"):
+    with pytest.raises(CompareError, match="gave an output of 12 entries"):
         run({"a": Last()}, [torch.randn(T, N, 6)])
 
 

@@ -86,14 +86,14 @@ def test_overflow_of_half_precision_outputs() -> None:
     assert largest_error(run(models, batches), reference) <= TOLERANCE
 
 
-def test_what_has_no_rows_is_refused_in_words() -> None:
+def test_what_holds_no_samples_is_refused_in_words() -> None:
     names = ["lin", "words", "scalar", "nothing", "ids", "waves"]
     result = run({"a": zoo.seeded(zoo.Text)}, zoo.vectors(), layers=names)
     reasons = dict(zip(result.layers("a"), result.reasons("a"), strict=True))
     assert reasons["lin"] is None
     assert reasons["words"] == "its output holds no tensor (str)"
     assert reasons["nothing"] == "its output holds no tensor (NoneType)"
-    assert "no rows" in reasons["scalar"]
+    assert "no samples" in reasons["scalar"]
     assert "int64" in reasons["ids"]
     assert "complex64" in reasons["waves"]
     assert result.matrix("a", "a").loc["words"].isna().all()
