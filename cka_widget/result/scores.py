@@ -13,6 +13,7 @@ import numpy as np
 from cka_widget.names import did_you_mean
 from cka_widget.result import chance, intervals
 from cka_widget.result.measure_facts import Measured, MeasureFacts
+from cka_widget.result.ranks import rank_difference
 from cka_widget.result.row_index import ModelRows, RowIndex
 from cka_widget.result.sums import MIN_BLOCKS, Array, HsicSums
 
@@ -215,6 +216,17 @@ class Scores:
         """Standard deviation over particle pairs, at least 0; NaN where there is one pair."""
         pairs = self.over_pairs(self.of(measure).values, row_model, col_model)
         values = pairs.std(axis=0, ddof=1) if len(pairs) > 1 else np.full(pairs.shape[1:], np.nan)
+        return self._frame(values, row_model, col_model)
+
+    def disagreement(self, row_model: str, col_model: str, first: str, second: str) -> pd.DataFrame:
+        """Where two measures disagree: the cells' ranks under `first` less those under `second`.
+
+        Ranks among the cells of `matrix`, from 0 (lowest) to 1 (highest), so that measures of
+        different scales compare: -1 to 1, with mean 0. Above 0 the layers are more alike, as
+        layers go, to `first` than to `second`. Cells that are undefined under either are NaN.
+        """
+        one, other = (self.matrix(row_model, col_model, measure=m) for m in (first, second))
+        values = rank_difference(one.to_numpy(float), other.to_numpy(float))
         return self._frame(values, row_model, col_model)
 
     def particles(
