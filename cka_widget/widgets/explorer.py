@@ -421,11 +421,10 @@ class CKAExplorer(Traits):
             draw = self._screen.picture(self._known, self.pair)
         return draw()
 
-    def _shown(self) -> tuple[Any, dict[str, list[str]], View]:
+    def _shown(self) -> tuple[dict[str, list[str]], View, str]:
         with self._lock:
             layers = self._screen.layers(self._known, self.layers)
-            view = View(self.pair, self.statistic, self.selection)
-            return self.result.of(self.measure), layers, view
+            return layers, View(self.pair, self.statistic, self.selection), self.measure
 
     def _png(self) -> bytes:
         return static_picture.png(self._drawing())

@@ -1,11 +1,15 @@
 """Several measures in one explorer: the one that is chosen is what the screen tells of."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import traitlets
 from explorers import CELL, Net, Slow, ensembles, explore
 
 import cka_widget as cw
+from cka_widget.widgets.elements.export_menu import _page
 from cka_widget.widgets.look.format import plus_minus
 
 MEASURES = ["cka", "rsa", cw.MutualKNN(k=3)]
@@ -154,6 +158,8 @@ def test_pictures_and_pages_show_the_measure_on_screen(finished):
     drawing.canvas.draw()  # the colour bar is an inset, which is no child of the figure
     labels = [inset.get_ylabel() for axes in drawing.axes for inset in axes.child_axes]
     assert labels == ["mutual 3-NN (chance 0.10)"]
-    assert finished._shown()[0].measure.name == "mutual_knn"
+    page = _page(finished.result, *finished._shown(), finished._study.trees).decode()
+    data = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.S)[1])
+    assert data["start"]["measure"] == NAMES.index("mutual_knn")
+    assert [one["title"] for one in data["measures"]][::2] == ["CKA", "mutual 3-NN"]
     finished.measure = "cka"
-    assert finished._shown()[0] is finished.result

@@ -103,7 +103,7 @@ def _written(name: str, data: bytes) -> str:
 def kinds(
     drawing: Callable[[], Any],
     result: Callable[[], Any],
-    shown: Callable[[], tuple[Any, dict[str, list[str]], View]],
+    shown: Callable[[], tuple[dict[str, list[str]], View, str]],
     trees: Mapping[str, LayerTree],
 ) -> dict[str, tuple[str, Callable[[], bytes]]]:
     """What an explorer offers: label -> (file name, function that gives the file's bytes).
@@ -111,27 +111,30 @@ def kinds(
     Args:
         drawing: gives the static picture.
         result: gives the result.
-        shown: gives the result with the measure on screen as its first, the layers on screen by
-            model, and what is shown of them.
+        shown: gives the layers on screen, by model, what is shown of them, and by which measure.
         trees: of the models.
     """
     return {
         "PNG": ("cka.png", lambda: static_picture.png(drawing(), static_picture.PRINT)),
         "SVG": ("cka.svg", lambda: static_picture.svg(drawing())),
         "CSV": ("cka.csv", lambda: writable(result().to_frame().to_csv(index=False)).encode()),
-        "page": ("cka.html", lambda: _page(*shown(), trees)),
+        "page": ("cka.html", lambda: _page(result(), *shown(), trees)),
         "result": ("cka.safetensors", lambda: saved(result())),
     }
 
 
 def _page(
-    result: Any, layers: Mapping[str, list[str]], view: View, trees: Mapping[str, LayerTree]
+    result: Any,
+    layers: Mapping[str, list[str]],
+    view: View,
+    measure: str,
+    trees: Mapping[str, LayerTree],
 ) -> bytes:
     info = {
         model: {label: layer_info(trees[model], label) for label in result.layers(model)}
         for model in result.models
     }
-    text: str = result.to_html(info=info, layers=layers, view=view)
+    text: str = result.to_html(info=info, layers=layers, view=view, measure=measure)
     return text.encode()
 
 

@@ -136,4 +136,5 @@ def test_the_page_holds_what_is_on_screen(explorer, tmp_path):
     text = (tmp_path / "cka.html").read_text(encoding="utf-8")
     data = json.loads(text.split('id="cka-data">')[1].split("</script>")[0])
     assert [model["layers"] for model in data["models"]] == [["0", "2"], ["1"]]
-    assert data["start"] == {"row": 1, "col": 0, "metric": "stderr", "selected": [0, 1]}
+    shown = {"row": 1, "col": 0, "measure": 0, "metric": "stderr", "selected": [0, 1]}
+    assert data["start"] == shown
