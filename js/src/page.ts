@@ -1,4 +1,5 @@
 import { render } from "./heatmap.ts";
+import { short as tiny } from "./heatmap/format.ts";
 import { lackOf } from "./page/cell.ts";
 import { matrix, read, under } from "./page/data.ts";
 import type { CellKey, Key, Report } from "./page/data.ts";
@@ -62,6 +63,11 @@ export function start(root: HTMLElement, whole: Report): void {
     const values = matrix(report, metric, row, col);
     const errors = metric === "mean" ? matrix(report, "stderr", row, col) : null;
     const lack = lackOf(report, metric, row, col);
+    const shown = report.text.measures[report.measure];
+    const name = VALUE_NAMES[metric] + shown.title;
+    const chance = metric === "mean" && shown.chance > 0 ? shown.chance : null;
+    // CKA alone, as the field knows it, goes without saying.
+    const bare = name === "CKA" && report.text.measures.length === 1;
     head.replaceChildren(...header(report, row, col, tone));
     state.replaceChildren(...facts(report, row, col));
     map.assign({
@@ -69,7 +75,8 @@ export function start(root: HTMLElement, whole: Report): void {
       row_info: [...rows.info], col_info: [...cols.info],
       row_reasons: [...rows.reasons], col_reasons: [...cols.reasons], reason: lack,
       row_name: rows.name, col_name: cols.name, row_color: tone(row), col_color: tone(col),
-      value_name: VALUE_NAMES[metric] + report.text.measures[report.measure].title, auto_range: choice.ofData || metric !== "mean",
+      value_name: name, auto_range: choice.ofData || metric !== "mean",
+      bar_title: bare ? "" : chance ? `${name} (by chance ${tiny(chance)})` : name, chance,
       colormap: choice.colormap, best_match: choice.best && metric === "mean",
       ...wire(values, errors, [rows.layers.length, cols.layers.length]),
     });
