@@ -50,6 +50,7 @@ from cka_widget.engine.restoring.evaluating import eager
 from cka_widget.engine.sample_facts import SampleFacts
 from cka_widget.engine.summing.accumulator import Accumulator, MeasureSums
 from cka_widget.engine.summing.neighbours import Neighbours
+from cka_widget.engine.summing.products import is_plain
 from cka_widget.result.measure_facts import Measured, MeasureFacts
 from cka_widget.result.result import CKAResult
 from cka_widget.result.sums import MIN_BLOCKS
@@ -265,7 +266,16 @@ class Session:
         size = self._hsic_batch_size
         if self._grouping is not None:
             size = min(size or n, len(set(self._group_values(given[0], n))))
-        check(rows, n, size, self._needs.min_samples, self.device)
+        several = len(self._measures) > 1 or not is_plain(self._measures[0])
+        check(
+            rows,
+            n,
+            size,
+            self._needs.min_samples,
+            self.device,
+            measures=len(self._measures),
+            stacks=2 if several else 1,  # the Grams, and a measure's vectors
+        )
 
     def _take(self, batches: Mapping[str, Any], n: int, facts: SampleFacts) -> None:
         """Run the batch, in near-equal pieces where it does not fit the device's memory."""

@@ -9,7 +9,7 @@ large inner products again: with c = x - mu, |x|^2 = |c|^2 + 2 c . mu + |mu|^2, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -34,6 +34,10 @@ class Raw:
     along_varying: Tensor
     energy: Tensor
     varying: Tensor
+
+    def part(self, rows: slice) -> Raw:
+        """That of some rows."""
+        return Raw(*(getattr(self, one.name)[rows] for one in fields(self)))
 
 
 def euclidean(grams: Tensor) -> Tensor:

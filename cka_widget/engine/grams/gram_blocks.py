@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 import torch
@@ -24,17 +24,25 @@ class Blocks:
             the batches carry no class labels.
         raw: what is needed to know the features before their mean was taken, for measures that
             ask for it.
+        rows: which rows of all these are.
     """
 
     grams: Tensor
     units: tuple[int, ...]
     labels: Tensor | None = None
     raw: Raw | None = None
+    rows: slice = field(default_factory=lambda: slice(None))
 
     @property
     def size(self) -> int:
         """Samples of a block, m."""
         return self.grams.shape[-1]
+
+    def part(self, start: int, stop: int) -> Blocks:
+        """The rows from start to before stop."""
+        rows = slice(start, stop)
+        raw = self.raw and self.raw.part(rows)
+        return Blocks(self.grams[rows], self.units[rows], self.labels, raw, rows)
 
     @property
     def unit(self) -> Tensor:

@@ -86,9 +86,9 @@ class GramStack:
             self._n = n
             self.segments = split(n, self.hsic_batch_size, self._needs.min_samples)
             self._reserve()
-        self._labels = labels
-        if labels is not None and self._order is not None:
-            self._labels = labels[self._order]
+        self._labels = None if labels is None else labels.to(self.device)
+        if self._labels is not None and self._order is not None:
+            self._labels = self._labels[self._order]
         self._filled = [False] * self.n_rows
         self.formed.begin()
         return sum(s.blocks for s in self.segments)

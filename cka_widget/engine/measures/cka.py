@@ -94,7 +94,7 @@ class CKA(Measure):
         if self.kernel == "rbf":
             assert self.sigma is not None, "look comes first"
             squared_distances_(made)
-            sigma = self.sigma * (-blocks.unit / 2).exp2()
+            sigma = self.sigma[blocks.rows] * (-blocks.unit / 2).exp2()
             sigma = sigma.to(made.device, made.dtype)[:, None, None, None]
             rbf_(made, sigma)
             made.mul_(sigma != 0)  # no two samples differ yet

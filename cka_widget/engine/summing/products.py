@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
-from cka_widget.engine.grams import accelerator, gram, self_product
+from cka_widget.engine.grams import accelerator, gram, memory, self_product
 from cka_widget.engine.grams.accelerator import double
 from cka_widget.engine.grams.gram_blocks import Blocks
 from cka_widget.engine.measures.cka import CKA
@@ -34,14 +35,34 @@ class Products(NamedTuple):
 
 def products(measure: Measure, blocks: Blocks) -> Products:
     """Inner products of the measure's vectors."""
-    made = measure.vectors(blocks)
+    made = _vectors(measure, blocks)
     product = _symmetric(_products(made.flatten(2)))
     found = None
     if measure.u_centred:
         square = product.diagonal(dim1=-2, dim2=-1).mT
-        energy = made.square().sum(-1)  # of large blocks the samples of most energy are looked at
+        energy = vector_norm(
+            made, dim=-1
+        ).square()  # of large blocks the samples of most energy are looked at
         found = shapes(made, torch.zeros_like(energy), square, energy)
     return Products(product / measure.norm(blocks.size), found, blocks.size)
+
+
+def _vectors(measure: Measure, blocks: Blocks) -> Tensor:
+    """Those of all rows; where they are large so many rows at a time that what is made on the way
+    is small beside them.
+    """
+    rows = len(blocks.grams)
+    some = max(1, memory.vectors_together() // max(1, blocks.grams[0].numel()))
+    if some >= rows:
+        return measure.vectors(blocks)
+    made: Tensor | None = None
+    for start in range(0, rows, some):
+        part = measure.vectors(blocks.part(start, min(start + some, rows)))
+        if made is None:
+            made = part.new_empty(rows, *part.shape[1:])
+        made[start : start + len(part)] = part
+    assert made is not None
+    return made
 
 
 def is_plain(measure: Measure) -> bool:
@@ -69,11 +90,14 @@ def plain_products(cka: Measure, grams: Tensor, centred: list[int]) -> tuple[Pro
 
 def rho_of(grams: Tensor) -> Tensor:
     """Rho (R,) of Grams (R, blocks, m, m), which are left as they are; see `conditioning`."""
-    kept = double(grams.clone())
-    sums = gram.off_diagonal_sums_(kept)
-    square = kept.square().sum((1, 2, 3))
-    removed = 2 * (sums * gram.u_shift(sums, grams.shape[-1])).sum((1, 2))
-    return _ratio(square - removed, removed)
+    found = []
+    for row in grams:
+        kept = double(row)
+        kept = kept.clone() if kept is row else kept
+        sums = gram.off_diagonal_sums_(kept)
+        removed = 2 * (sums * gram.u_shift(sums, grams.shape[-1])).sum()
+        found.append(torch.stack([vector_norm(kept).square() - removed, removed]))
+    return _ratio(*torch.stack(found, 1))
 
 
 def _unbiased(grams: Tensor, centred: list[int]) -> tuple[Tensor, Tensor, Tensor]:

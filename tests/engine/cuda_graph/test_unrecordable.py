@@ -44,7 +44,7 @@ class Fails(nn.Module):
         x = self.lin(x)
         if self.calls not in self.skips:
             self.head(x)
-        return torch.tanh(x) if self.random is None else x * self.random.choice([1.0, 2.0, 3.0])
+        return torch.tanh(x) if self.random is None else x * self.random.uniform(1.0, 3.0)
 
 
 class Remembers(nn.Module):
@@ -148,7 +148,7 @@ def test_a_first_batch_that_decides_nothing(kernel: str, tapes: Tapes) -> None:
 def test_a_layer_without_a_bandwidth_yet(tapes: Tapes) -> None:
     models = {"a": zoo.seeded(zoo.Dead)}
     found = run(models, zoo.vectors(192), kernel="rbf", cuda_graph=True)
-    assert "too few batches were alike" in unrecorded(found)
+    assert not any("CUDA graph" in sentence for sentence in found.warnings)  # it served
     same(found, run(models, zoo.vectors(192), kernel="rbf"))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import cka_widget as cw
 from cka_widget.engine.errors import CompareError
+from cka_widget.engine.grams import memory
 from cka_widget.engine.measures.registry import BY_NAME
 
 N, BLOCK, CLASSES = 96, 16, 2
@@ -187,6 +188,16 @@ def test_its_invariances(measure: cw.Measure, inner: oracle.Inner, change: str) 
     changed = scores(measure, {"a": Changed()}, data, layers=["inner", "outer"])
     moved = abs(changed.matrix("a", "a").loc["inner", "outer"] - plain)
     assert moved < 1e-4 if change in measure.invariances else moved > 1e-3
+
+
+@measures
+def test_a_few_rows_at_a_time(
+    measure: cw.Measure, inner: oracle.Inner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with large blocks, whose vectors are not made all at once."""
+    whole = scores(measure).values
+    monkeypatch.setattr(memory, "vectors_together", lambda: 1)
+    np.testing.assert_allclose(scores(measure).values, whole, atol=1e-6)
 
 
 @measures

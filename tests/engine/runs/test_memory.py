@@ -179,6 +179,19 @@ def held(rows: int, n: int, block: int) -> int:
     return memory.peak
 
 
+def test_memory_of_several_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two stacks of Grams, however many measures there are."""
+    monkeypatch.setattr(memory_module, "vectors_together", lambda: 1 << 17)
+    chain = nn.Sequential(*(nn.Linear(4, 4) for _ in range(60)))
+    batches = zoo.vectors(512, d=4, batch=256)
+    every = ["rsa", "distance_correlation", "mutual_knn", "cka"]
+    told = bytes_needed(60, 256, None, measures=4, stacks=2)
+    for measures in (every[:1], every):
+        with Held() as memory:
+            run({"a": chain}, batches, hsic_batch_size=None, measures=measures)
+        assert 0.8 * 2 * 60 * gram_bytes(256, None) < memory.peak < told
+
+
 def test_memory_is_that_of_rows_and_the_hsic_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """O(rows x HSIC batch^2 + rows^2), whatever the batch: what is told before the run."""
     monkeypatch.setattr(memory_module, "_GRAMS", 1 << 18)
