@@ -18,7 +18,7 @@ from cka_widget.engine.compare import Snapshot, iter_compare
 from cka_widget.engine.data.streams import Stream
 from cka_widget.engine.options import refuse_unknown
 from cka_widget.result.export.page_data import View
-from cka_widget.widgets.comparison.comparison import Study
+from cka_widget.widgets.comparison.comparison import Comparison
 from cka_widget.widgets.elements.export_menu import kinds
 from cka_widget.widgets.explorer_traits import Traits
 from cka_widget.widgets.explorer_views import Views
@@ -28,7 +28,7 @@ from cka_widget.widgets.notebook.notebook_cells import left_by, named
 from cka_widget.widgets.notebook.widget_lock import LOCK, close_all, serialise
 from cka_widget.widgets.presenter import Screen
 from cka_widget.widgets.run.more_data import MoreData
-from cka_widget.widgets.run.run_history import Known
+from cka_widget.widgets.run.run_history import RunHistory
 from cka_widget.widgets.run.runner import ENDED, RUNNING, Failure, Progress, Runner
 
 log = logging.getLogger(__name__)
@@ -79,12 +79,12 @@ class CKAExplorer(Traits):
             statistic = options.pop("metric")
         refuse_unknown(options, OPTIONS)
         self._lock = LOCK
-        self._study = Study(models, loader, layers, forward, options)
+        self._study = Comparison(models, loader, layers, forward, options)
         self._options = {"forward": forward, **options}
         self._more = MoreData(more_data, self._study.names, options.get("max_batches"))
         self._runner = Runner(self._publish, self._enter_state)
         self._status = Progress()
-        self._known = Known()
+        self._known = RunHistory()
         self._output = CellOutput()
         trees = self._study.trees
         offered = kinds(self._drawing, lambda: self.result, self._shown, trees)

@@ -9,10 +9,10 @@ import traitlets as t
 
 from cka_widget.result.keys import Cell
 from cka_widget.widgets.comparison.axes import VALUE_NAMES
-from cka_widget.widgets.comparison.comparison import Study
+from cka_widget.widgets.comparison.comparison import Comparison
 from cka_widget.widgets.explorer_views import Views
 from cka_widget.widgets.renamed import Renamed, Renaming
-from cka_widget.widgets.run.run_history import Known
+from cka_widget.widgets.run.run_history import RunHistory
 from cka_widget.widgets.run.runner import STATES
 
 
@@ -34,8 +34,8 @@ class Traits(Renaming, widgets.VBox):
         result: the `CKAResult` of the latest run, live; None before the first batch.
     """
 
-    _study: Study
-    _known: Known
+    _study: Comparison
+    _known: RunHistory
     _views: Views
     _closed = False  # from then on traits take what they are linked to, and nothing follows
 

@@ -19,7 +19,7 @@ from cka_widget.widgets.comparison.axes import (
     matrices,
     pair_at,
 )
-from cka_widget.widgets.comparison.comparison import Study
+from cka_widget.widgets.comparison.comparison import Comparison
 from cka_widget.widgets.comparison.cost import cost_html, plan_html
 from cka_widget.widgets.drilldown.drilldown import UNKNOWN, WAITING
 from cka_widget.widgets.elements.legend import APART, apart, legend_html
@@ -27,7 +27,7 @@ from cka_widget.widgets.explorer_views import Views
 from cka_widget.widgets.look.assets import SLOTS
 from cka_widget.widgets.look.format import by_chance
 from cka_widget.widgets.notebook import static_picture
-from cka_widget.widgets.run.run_history import Known
+from cka_widget.widgets.run.run_history import RunHistory
 from cka_widget.widgets.run.runner import RUNNING
 
 
@@ -40,7 +40,7 @@ class Screen:
         placing: true while the heatmap's own selection is being set from here.
     """
 
-    def __init__(self, views: Views, study: Study) -> None:
+    def __init__(self, views: Views, study: Comparison) -> None:
         self._views, self._study = views, study
         self._axes: tuple[Axis, Axis] | None = None
         self._values = np.zeros((0, 0))
@@ -53,7 +53,7 @@ class Screen:
 
     def draw(
         self,
-        known: Known,
+        known: RunHistory,
         pair: tuple[str, str],
         layers: Mapping[str, list[str]],
         statistic: str,
@@ -111,7 +111,9 @@ class Screen:
             return ""
         return f"{value_name} ({by_chance(chance)})" if chance else value_name
 
-    def draw_cell(self, known: Known, pair: Sequence[str], measure: str, cell: Cell | None) -> None:
+    def draw_cell(
+        self, known: RunHistory, pair: Sequence[str], measure: str, cell: Cell | None
+    ) -> None:
         """Draw the drill-down of the selected cell, or say why there is none."""
         if not known:
             return
@@ -144,7 +146,7 @@ class Screen:
         """Names of the heatmap's [row, column]."""
         return None if self._axes is None else cell_at(*self._axes, pair)
 
-    def picture(self, known: Known, pair: Sequence[str]) -> Callable[[], Any]:
+    def picture(self, known: RunHistory, pair: Sequence[str]) -> Callable[[], Any]:
         """What draws the heatmap on screen as a static figure, without the lock and at any time.
 
         Raises:
@@ -167,11 +169,11 @@ class Screen:
             note=f"{' and '.join(f'{number:,}' for number in samples)} samples" if samples else "",
         )
 
-    def layers(self, known: Known, ticked: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    def layers(self, known: RunHistory, ticked: Mapping[str, list[str]]) -> dict[str, list[str]]:
         """Labels of the layers on screen, and of those that would be with another pair."""
         return {model: self._axis(known, model, names).layers for model, names in ticked.items()}
 
-    def _axis(self, known: Known, model: str, chosen: list[str]) -> Axis:
+    def _axis(self, known: RunHistory, model: str, chosen: list[str]) -> Axis:
         everything = chosen == self._study.defaults[model]
         return axis(known, self._study.trees[model], model, chosen, everything)
 

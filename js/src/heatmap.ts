@@ -1,7 +1,7 @@
 import { drawAxes } from "./heatmap/axes.ts";
 import { drawBar } from "./heatmap/bar.ts";
 import type { Measure } from "./heatmap/fit.ts";
-import { build, furnish, furnishZoom } from "./heatmap/furniture.ts";
+import { build, updateControls, updateZoomButton } from "./heatmap/furniture.ts";
 import { useKeyboard } from "./heatmap/keyboard.ts";
 import { drawOverlay } from "./heatmap/overlay.ts";
 import { drawCells, raster, shrinks } from "./heatmap/paint.ts";
@@ -64,7 +64,7 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
     if (stale.scene || !scene || scene.layout.width !== width) {
       scene = compose(model, width, measure, scene);
       stale.pixels = true;
-      furnish(ui, scene);
+      updateControls(ui, scene);
     }
     const s = scene;
     const { layout } = s;
@@ -144,7 +144,7 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
   const look = (view: View) => {
     if (!scene) return;
     scene.view = view;
-    furnishZoom(ui, scene);
+    updateZoomButton(ui, scene);
     redraw();
   };
   const follow = (s: Scene, at: Cell) => {
@@ -169,7 +169,7 @@ export function render({ model, el, signal: host }: Props<Traits>): () => void {
         pin(at);
         showTip(at);
       },
-      letGo() {
+      release() {
         mouse.disarm();
         pin(null);
         point(null);

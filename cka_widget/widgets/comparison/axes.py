@@ -13,7 +13,7 @@ import numpy as np
 from cka_widget.engine.models.layers import OUTPUT, split_call
 from cka_widget.layer_tree import LayerTree
 from cka_widget.result.keys import Cell, LayerKey
-from cka_widget.widgets.run.run_history import Known
+from cka_widget.widgets.run.run_history import RunHistory
 
 NOT_YET = "not computed yet"
 VALUE_NAMES = {"mean": "{}", "spread": "spread of {}", "stderr": "standard error of {}"}
@@ -58,7 +58,7 @@ class Axis:
 
 
 def axis(
-    known: Known, tree: LayerTree, model: str, chosen: Sequence[str], everything: bool
+    known: RunHistory, tree: LayerTree, model: str, chosen: Sequence[str], everything: bool
 ) -> Axis:
     """The chosen layers of one model: what was computed, and what was not yet.
 
@@ -74,7 +74,7 @@ def axis(
 
 
 def _chosen(
-    known: Known, tree: LayerTree, model: str, chosen: Sequence[str]
+    known: RunHistory, tree: LayerTree, model: str, chosen: Sequence[str]
 ) -> tuple[list[str], list[str], dict[str, str | None]]:
     """Labels in order, those that no run has, and those without a row with the reason."""
     wanted: set[str] = set()
@@ -137,7 +137,7 @@ def pair_at(rows: Axis, cols: Axis, cell: Cell | None) -> list[int]:
 
 
 def matrices(
-    known: Known, rows: Axis, cols: Axis, statistic: str, measure: str = ""
+    known: RunHistory, rows: Axis, cols: Axis, statistic: str, measure: str = ""
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Values and standard errors of the shown cells; errors go with the mean alone."""
     sides = rows.model, rows.layers, cols.model, cols.layers

@@ -20,10 +20,10 @@ from cka_widget.widgets.comparison.cost import Plan
 from cka_widget.widgets.comparison.first_look import look_at, look_at_costs, peek
 from cka_widget.widgets.look.format import plural
 from cka_widget.widgets.run.fingerprint import fingerprint
-from cka_widget.widgets.run.run_history import Known
+from cka_widget.widgets.run.run_history import RunHistory
 
 
-class Study:
+class Comparison:
     """The fixed part of an explorer.
 
     Attributes:
@@ -79,7 +79,7 @@ class Study:
             self.loader, self.particles, roots, self.trees, first, forward, options
         )
 
-    def plan(self, layers: Mapping[str, Sequence[str]], known: Known) -> Plan:
+    def plan(self, layers: Mapping[str, Sequence[str]], known: RunHistory) -> Plan:
         """What a run of these layers would cost; an earlier one of the same layers tells best."""
         asked = self.request(layers)
         run = next((run for run in known.runs if run.asked == asked), None)
@@ -114,7 +114,7 @@ class Study:
         """What the models' weights are now; equal to an earlier value where they are the same."""
         return fingerprint(self._passes)
 
-    def adds(self, layers: Mapping[str, Sequence[str]], known: Known) -> bool:
+    def adds(self, layers: Mapping[str, Sequence[str]], known: RunHistory) -> bool:
         """Whether a run of these layers has any that no earlier run has together."""
         return bool(known) and not any(
             run.asked == self.request(layers)
@@ -170,7 +170,7 @@ class Study:
             raise t.TraitError(f'no measure "{value}" is computed here{near}')
         return value or next(iter(self.measures))
 
-    def cell(self, value: Any, known: Known) -> Cell | None:
+    def cell(self, value: Any, known: RunHistory) -> Cell | None:
         """Check a cell given by names.
 
         Raises:
@@ -196,7 +196,7 @@ class Study:
                 raise t.TraitError(f'model "{key.model}" has no layer "{key.layer}"{near}')
         return Cell(*(self._row_of(key, known) for key in cell))
 
-    def _row_of(self, key: LayerKey, known: Known) -> LayerKey:
+    def _row_of(self, key: LayerKey, known: RunHistory) -> LayerKey:
         """The layer itself, or the one that stands for it where both have the same output."""
         if not known or key.layer in known.layers(key.model):
             return key

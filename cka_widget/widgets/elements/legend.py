@@ -9,14 +9,19 @@ import numpy as np
 
 from cka_widget.widgets.comparison.axes import Axis
 from cka_widget.widgets.look.format import plural
-from cka_widget.widgets.run.run_history import Known
+from cka_widget.widgets.run.run_history import RunHistory
 
 APART = "no run has compared these two layers"
 COMES = "the run under way brings"
 
 
 def legend_html(
-    known: Known, values: np.ndarray, sources: np.ndarray, rows: Axis, cols: Axis, running: bool
+    known: RunHistory,
+    values: np.ndarray,
+    sources: np.ndarray,
+    rows: Axis,
+    cols: Axis,
+    running: bool,
 ) -> str:
     """A line for each kind of cell that needs a word; "" where none does.
 
@@ -47,7 +52,7 @@ def legend_html(
     return f'<div class="cka-legend">{text}</div>' if text else ""
 
 
-def apart(known: Known, sources: np.ndarray, rows: Axis, cols: Axis) -> np.ndarray:
+def apart(known: RunHistory, sources: np.ndarray, rows: Axis, cols: Axis) -> np.ndarray:
     """Cells of two computed layers that no run has together, booleans (rows, columns)."""
     there = [np.isin(one.layers, known.layers(one.model)) for one in (rows, cols)]
     cells: np.ndarray = np.outer(*there) & (sources < 0)
@@ -86,7 +91,7 @@ def _missing(axes: Sequence[Axis], meant: Sequence[np.ndarray], apart: np.ndarra
     return f"hatched: {what}. {how} {'it' if max(len(names), cells) == 1 else 'them'}"
 
 
-def _kept(known: Known, sources: np.ndarray) -> str:
+def _kept(known: RunHistory, sources: np.ndarray) -> str:
     counted = [(run, int((sources == n).sum())) for n, run in enumerate(known.runs)]
     runs = [(run, cells) for run, cells in counted if cells]
     if all(run is known.latest for run, _ in runs):

@@ -89,7 +89,7 @@ class Run:
         return next(rows for rows in self.result.rows if rows.name == model)
 
 
-class Known:
+class RunHistory:
     """The latest run, and of the runs before it what the latest does not have.
 
     Two layers can only be compared on the same batches, so a run for more layers computes all

@@ -45,7 +45,7 @@ export function build(): Furniture {
 }
 
 /** Brings names, buttons and the empty state in line with the scene. */
-export function furnish(ui: Furniture, s: Scene): void {
+export function updateControls(ui: Furniture, s: Scene): void {
   const { plot } = s.layout;
   const none = !s.grid.rows || !s.grid.cols;
   ui.stage.hidden = none;
@@ -61,11 +61,11 @@ export function furnish(ui: Furniture, s: Scene): void {
     title: `Put the first layer ${other}`,
     style: `left:${s.layout.rowTitle - 10}px;top:${plot.y}px;width:20px;height:${plot.h}px`,
   });
-  furnishZoom(ui, s);
+  updateZoomButton(ui, s);
 }
 
 /** Shows the way back where not all of the matrix is on screen. */
-export function furnishZoom(ui: Furniture, s: Scene): void {
+export function updateZoomButton(ui: Furniture, s: Scene): void {
   const zoomed = !isWhole(s.view, s.grid);
   const { plot, width } = s.layout;
   ui.reset.hidden = !zoomed;

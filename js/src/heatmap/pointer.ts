@@ -4,7 +4,7 @@ import type { Cell } from "./traits.ts";
 import { hit, isWhole, pan, whole, zoom } from "./view.ts";
 import type { View } from "./view.ts";
 
-export interface Hands {
+export interface PointerActions {
   scene(): Scene | null;
   /** The pointer is over a cell, or over none. */
   point(cell: Cell | null): void;
@@ -17,7 +17,7 @@ const DRAG = 4;
 const DOUBLE_MS = 500;
 
 /** Mouse and touch: hover previews, click pins, drag pans, wheel and pinch zoom, double click resets. */
-export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal): { disarm(): void } {
+export function usePointer(stage: HTMLElement, actions: PointerActions, signal: AbortSignal): { disarm(): void } {
   /** After a click inside the wheel zooms without Ctrl, until the pointer leaves. */
   let armed = false;
   const down = new Map<number, { x: number; y: number }>();
@@ -38,14 +38,14 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
     const { plot } = s.layout;
     const { x, y } = place(e);
     const f = (v: number) => Math.max(0, Math.min(1, v));
-    hands.look(zoom(s.view, s.grid, f((x - plot.x) / plot.w), f((y - plot.y) / plot.h), factor));
+    actions.look(zoom(s.view, s.grid, f((x - plot.x) / plot.w), f((y - plot.y) / plot.h), factor));
   };
 
   const on = <K extends keyof HTMLElementEventMap>(type: K, then: (e: HTMLElementEventMap[K]) => void) =>
     stage.addEventListener(type, then, { signal, passive: false });
 
   on("pointerdown", (e) => {
-    const s = hands.scene();
+    const s = actions.scene();
     if (!s || e.button !== 0) return;
     // The release is heard wherever it happens.
     stage.setPointerCapture(e.pointerId);
@@ -53,11 +53,11 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
     dragged = down.size > 1;
   });
   on("pointermove", (e) => {
-    const s = hands.scene();
+    const s = actions.scene();
     if (!s) return;
     const from = down.get(e.pointerId);
     if (!from) {
-      hands.point(cellAt(s, e));
+      actions.point(cellAt(s, e));
       return;
     }
     if (down.size === 2) {
@@ -68,7 +68,7 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
       const { plot } = s.layout;
       const rows = ((from.y - e.clientY) / plot.h) * s.view.rows;
       const cols = ((from.x - e.clientX) / plot.w) * s.view.cols;
-      hands.look(pan(s.view, s.grid, rows, cols));
+      actions.look(pan(s.view, s.grid, rows, cols));
     } else return;
     down.set(e.pointerId, { x: e.clientX, y: e.clientY });
   });
@@ -82,38 +82,38 @@ export function usePointer(stage: HTMLElement, hands: Hands, signal: AbortSignal
   };
 
   const lift = (e: PointerEvent) => {
-    const s = hands.scene();
+    const s = actions.scene();
     const click = down.delete(e.pointerId) && !dragged && e.type === "pointerup";
     if (!s || !click) return;
     armed = true;
     const pin = e.timeStamp - clicked.at < DOUBLE_MS ? clicked.pin : s.pinned;
     clicked = { at: e.timeStamp, pin };
     const at = cellAt(s, e);
-    if (at) hands.pin(at);
+    if (at) actions.pin(at);
   };
   on("pointerup", lift);
   on("pointercancel", lift);
   on("pointerleave", () => {
     if (down.size) return;
     armed = false;
-    hands.point(null);
+    actions.point(null);
   });
   on("dblclick", (e) => {
-    const s = hands.scene();
+    const s = actions.scene();
     if (!s || isWhole(s.view, s.grid)) return;
     e.preventDefault();
-    hands.pin(clicked.pin);
-    hands.look(whole(s.grid));
+    actions.pin(clicked.pin);
+    actions.look(whole(s.grid));
   });
   on("wheel", (e) => {
-    const s = hands.scene();
+    const s = actions.scene();
     if (!s || s.options.compact || !(e.ctrlKey || e.metaKey || armed)) return;
     // A wheel turned away from a whole view belongs to the page, unless the browser would zoom it.
     if (e.deltaY > 0 && isWhole(s.view, s.grid) && !e.ctrlKey && !e.metaKey) return;
     e.preventDefault();
     const lines = e.deltaMode === 1 ? 16 : e.deltaMode === 2 ? 400 : 1;
     zoomAt(s, e, Math.exp(-Math.max(-300, Math.min(300, e.deltaY * lines)) * (e.ctrlKey ? 0.004 : 0.002)));
-    hands.point(cellAt(hands.scene()!, e));
+    actions.point(cellAt(actions.scene()!, e));
   });
   return {
     disarm: () => {
