@@ -1,10 +1,10 @@
 import { render } from "./heatmap.ts";
-import { short as tiny } from "./heatmap/format.ts";
 import { lackOf } from "./page/cell.ts";
 import { matrix, read, under } from "./page/data.ts";
 import type { CellKey, Key, Report } from "./page/data.ts";
 import { facts, footer, header, legend, warnings } from "./page/frame.ts";
 import { heatmapModel, wire } from "./page/matrix.ts";
+import { byChance } from "./page/measures.ts";
 import { panel } from "./page/panel.ts";
 import type { Names } from "./page/panel.ts";
 import { toolbar } from "./page/toolbar.ts";
@@ -76,7 +76,7 @@ export function start(root: HTMLElement, whole: Report): void {
       row_reasons: [...rows.reasons], col_reasons: [...cols.reasons], reason: lack,
       row_name: rows.name, col_name: cols.name, row_color: tone(row), col_color: tone(col),
       value_name: name, auto_range: choice.ofData || metric !== "mean",
-      bar_title: bare ? "" : chance ? `${name} (by chance ${tiny(chance)})` : name, chance,
+      bar_title: bare ? "" : chance ? `${name} (${byChance(chance)})` : name, chance,
       colormap: choice.colormap, best_match: choice.best && metric === "mean",
       ...wire(values, errors, [rows.layers.length, cols.layers.length]),
     });

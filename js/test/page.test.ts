@@ -117,12 +117,12 @@ test("under another measure all numbers are its own", () => {
 test("a cell is told under every measure, whichever is shown", () => {
   const rows = [
     { title: "CKA", value: "0.200 ± 0.012", chance: "", at: 20, tick: null },
-    { title: "mutual 5-NN", value: "0.10", chance: "chance 0.16", at: 10, tick: 16 },
+    { title: "mutual 5-NN", value: "0.10", chance: "by chance .16", at: 10, tick: 16 },
   ];
   for (const k of [0, 1]) assert.deepEqual(measureRows(under(report(), k), cell([0, 0], [1, 0])), rows);
   const single = report({ models: [{ ...report().models[0], particles: 1 }, report().models[1]] });
   assert.equal(measureRows(single, cell([0, 0], [0, 0]))[1].chance, "");
-  assert.equal(measureRows(single, cell([0, 0], [0, 1]))[1].chance, "chance 0.16");
+  assert.equal(measureRows(single, cell([0, 0], [0, 1]))[1].chance, "by chance .16");
 });
 
 test("rows of measures are those of the notebook", () => {

@@ -265,7 +265,7 @@ def test_another_measure_is_one_choice_away(opened: Opened, scheme: str, screens
             told
         )
         expect(page.locator(".cka-drill thead th").last).to_have_text(facts.title)
-    expect(table.get_by_text("chance")).to_have_text("chance 0.06")
+    expect(table.get_by_text("chance")).to_have_text("by chance .064")
     assert page.locator("img, main script").count() == 0
     page.mouse.move(1, 1)
     assert page.evaluate("document.documentElement.scrollWidth") == 360

@@ -135,7 +135,7 @@ def draw(
         beside = ax.inset_axes((1 + 0.1 / width, 0, 0.15 / width, 1))
         extend = ends[int(below), int(above)]
         bar = ax.figure.colorbar(image, cax=beside, extend=extend)
-        told = f" (chance {chance:.2f})" if chance and chance > 0 else ""
+        told = f" (by chance {f'{chance:.2g}'.removeprefix('0')})" if chance and chance > 0 else ""
         bar.set_label(_plain(value_name + told))
         if chance and chance > 0 and vmin < chance < vmax:
             beside.axhline(chance, color=_ink(image, chance), linewidth=1.2)

@@ -22,7 +22,7 @@ from cka_widget.result.cell.cell_scores import (
 from cka_widget.result.cell.mds import similarity_order
 from cka_widget.result.cell.particle_stats import OddOne
 from cka_widget.result.keys import Cell, LayerKey
-from cka_widget.widgets.drilldown.measure_table import by_chance, measure_table
+from cka_widget.widgets.drilldown.measure_table import measure_table, row
 from cka_widget.widgets.elements.heatmap import Heatmap
 from cka_widget.widgets.look.format import distinct, plural, plus_minus, score, shorten, tag
 
@@ -240,7 +240,7 @@ def _header(data: CellScores, slots: tuple[str, str], measures: Sequence[CellMea
     number = f'<div class="cka-score{"" if sure else " cka-unsettled"}">{"".join(parts)}</div>'
     help_ = {"title": data.chance.caveat} if data.chance and data.chance.caveat else {}
     several = len(measures) > 1  # their table then tells what chance gives
-    chance = _chance(data) or ("" if several else by_chance(measures[0].chance))
+    chance = _chance(data) or ("" if several else row(measures[0]).chance)
     said = tag("div", data.reason or chance, class_="cka-muted", **help_)
     return title + number + said + (measure_table(measures) if several else "")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cka_widget.result.cell.cell_measures import CellMeasure
-from cka_widget.widgets.look.format import plus_minus, score, tag
+from cka_widget.widgets.look.format import by_chance, plus_minus, score, tag
 
 
 class Row(NamedTuple):
@@ -30,15 +30,10 @@ def row(measure: CellMeasure) -> Row:
     return Row(
         title,
         f"{score(value, error)} {plus_minus(error)}".strip() if known else "undefined",
-        by_chance(chance),
+        by_chance(chance) if chance > 0 else "",
         _percent(value) if known else None,
         _percent(chance) if chance > 0 else None,
     )
-
-
-def by_chance(chance: float) -> str:
-    """A measure's value by chance in words, where it is above 0."""
-    return f"chance {score(chance)}" if chance > 0 else ""
 
 
 def measure_table(measures: Sequence[CellMeasure]) -> str:

@@ -25,8 +25,9 @@ export function measureRow(title: string, value: number, error: number, chance: 
   };
 }
 
-/** A measure's value by chance in words, where it is above 0. */
-export const byChance = (chance: number): string => (chance > 0 ? `chance ${score(chance)}` : "");
+/** A measure's value by chance in words, where it is above 0: "by chance .16". */
+export const byChance = (chance: number): string =>
+  chance > 0 ? `by chance ${String(Number(chance.toPrecision(2))).replace(/^0/, "")}` : "";
 
 const percent = (v: number) => Math.round(1000 * Math.min(Math.max(v, 0), 1)) / 10;
 

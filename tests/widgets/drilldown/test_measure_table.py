@@ -62,7 +62,7 @@ def test_the_drill_down_lists_the_measures_where_there_are_several(results):
     for one in results:
         value = one.matrix("a", "b").at["fc", "conv"]
         assert f"<span>{value:.3f} ± 0.021</span>" in drill.header.value
-    assert drill.header.value.count("chance 0.16") == 1
+    assert drill.header.value.count("by chance .16") == 1
     assert "(null 0.000 ± 0.012)" in drill.header.value
     drill.folded.selected_index = 0
     drill.show(knn, where)
@@ -77,5 +77,5 @@ def test_one_measure_alone_tells_its_chance_beside_the_score(results):
     _, knn = results
     drill = DrillDown()
     drill.show(knn, cell("a", "fc", "b", "conv"))
-    assert ">chance 0.16</div>" in drill.header.value
+    assert ">by chance .16</div>" in drill.header.value
     assert "cka-measures" not in drill.header.value
