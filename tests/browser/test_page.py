@@ -246,7 +246,7 @@ def test_another_measure_is_one_choice_away(opened: Opened, scheme: str, screens
         [several.of(name).measure.title for name in several.measures]
     )
     page.locator(".cka-stage").first.hover()
-    expect(page.locator(".cka-tip").first).to_contain_text(f"{HOSTILE} (by chance .06)")
+    expect(page.locator(".cka-tip").first).to_contain_text(f"{HOSTILE} (by chance .064)")
     click(page, several, "fc", "stage1")
     stage, table = page.locator(".cka-stage").first, page.get_by_role("table").first
     layers = ("wide net", "deep net"), ("fc", "stage1")
