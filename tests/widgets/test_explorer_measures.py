@@ -157,7 +157,7 @@ def test_pictures_and_pages_show_the_measure_on_screen(finished):
     drawing = finished._drawing()
     drawing.canvas.draw()  # the colour bar is an inset, which is no child of the figure
     labels = [inset.get_ylabel() for axes in drawing.axes for inset in axes.child_axes]
-    assert labels == ["mutual 3-NN (chance 0.10)"]
+    assert labels == ["mutual 3-NN (by chance .097)"]
     page = _page(finished.result, *finished._shown(), finished._study.trees).decode()
     data = json.loads(re.search(r"<script[^>]*application/json[^>]*>(.*?)</script>", page, re.S)[1])
     assert data["start"]["measure"] == NAMES.index("mutual_knn")

@@ -213,8 +213,9 @@ def test_a_recorded_batch(precision: str, vmap: bool) -> None:
     found = run(models, batches, cuda_graph=True, **options)
     assert counting.sizes == [32] * 5 + [16]
     assert not any("CUDA graph" in sentence for sentence in found.warnings)
-    # Layers near the bound of TF32 are centred by one run and not by the other.
-    same(found, expected, {"highest": 1e-5, "high": 1e-4, "medium": 1e-3}[precision])
+    # Layers near the bound of TF32 are centred by one run and not by the other; in float32 1.1e-5
+    # was seen on an H200, whose convolutions need not go the same way in a recording.
+    same(found, expected, {"highest": 2e-5, "high": 1e-4, "medium": 1e-3}[precision])
 
 
 def unsearched(monkeypatch: pytest.MonkeyPatch) -> None:
