@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cka_widget.engine.compare import compare
-from cka_widget.result.cell.particle_stats import judge
+from cka_widget.result.particle_stats import judge
 
 PAGE = Path(__file__).parents[1] / "docs" / "particles.md"
 SHOWN = (3, 4, 5, 6, 8, 12, 16, 24, 32)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from typing_extensions import Self
 
-    from cka_widget.result.cell.particle_stats import OddOne
+    from cka_widget.result.particle_stats import OddOne
 
 
 @dataclass(frozen=True, repr=False)

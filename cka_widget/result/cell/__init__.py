@@ -1,8 +1,8 @@
 """What lies behind one cell of the heatmap, as arrays.
 
-`cell_scores` collects it, `cell_measures` does so under every measure; `particle_stats` says which
-particles stand out, `mds` places them by their scores; `cell_frames` is what the result's own
-methods give. What draws these numbers is elsewhere: the drill-down, and the page in TypeScript.
+`cell_scores` collects it, `cell_measures` does so under every measure; `mds` places particles by
+their scores; `cell_frames` is what the result's own methods give. What draws these numbers is
+elsewhere: the drill-down, and the page in TypeScript.
 
 Imports numpy, and of the package `result` alone.
 """

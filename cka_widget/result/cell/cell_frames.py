@@ -9,8 +9,8 @@ from cka_widget.result.cell.cell_scores import cell_scores, particle_map, partic
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cka_widget.result.cell.particle_stats import OddOne
     from cka_widget.result.keys import Cell, LayerKey
+    from cka_widget.result.particle_stats import OddOne
     from cka_widget.result.scores import Scores
 
 

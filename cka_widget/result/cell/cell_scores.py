@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cka_widget.result.cell.mds import angular_distance, classical_mds
-from cka_widget.result.cell.particle_stats import OddOne, Verdict, judge, pair_mask
 from cka_widget.result.chance import caveat
 from cka_widget.result.keys import Cell, LayerKey
+from cka_widget.result.particle_stats import OddOne, Verdict, judge, pair_mask
 
 
 @dataclass(frozen=True)

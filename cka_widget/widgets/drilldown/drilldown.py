@@ -20,8 +20,8 @@ from cka_widget.result.cell.cell_scores import (
     within,
 )
 from cka_widget.result.cell.mds import similarity_order
-from cka_widget.result.cell.particle_stats import OddOne
 from cka_widget.result.keys import Cell, LayerKey
+from cka_widget.result.particle_stats import OddOne
 from cka_widget.widgets.drilldown.measure_table import measure_table, row
 from cka_widget.widgets.elements.heatmap import Heatmap
 from cka_widget.widgets.look.format import distinct, plural, plus_minus, score, shorten, tag

@@ -20,10 +20,10 @@ from cka_widget.engine.measures.cka import CKA
 from cka_widget.engine.measures.mutual_knn import MutualKNN
 from cka_widget.engine.measures.rsa import RSA
 from cka_widget.result.cell.mds import angular_distance, classical_mds, similarity_order
-from cka_widget.result.cell.particle_stats import judge
 from cka_widget.result.export import page as page_module
 from cka_widget.result.export.page_data import View
 from cka_widget.result.keys import Cell, LayerKey
+from cka_widget.result.particle_stats import judge
 from cka_widget.result.result import CKAResult
 
 HOSTILE = '<img src=x onerror="alert(1)"></script><script>alert(2)</script><!--'

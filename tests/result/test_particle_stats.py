@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from shipped import script
 
-from cka_widget.result.cell.particle_stats import judge, odd_ones_out, pair_mask
+from cka_widget.result.particle_stats import judge, odd_ones_out, pair_mask
 
 DRAWS = 300
 
@@ -60,7 +60,7 @@ def test_digits_networks(simulation, width):
 
 
 def test_a_rule_that_always_alarms_would_be_seen(simulation, monkeypatch):
-    monkeypatch.setattr("cka_widget.result.cell.particle_stats.ALPHA", 1e9)
+    monkeypatch.setattr("cka_widget.result.particle_stats.ALPHA", 1e9)
     for start in ("quality", "its root"):
         assert simulation.rate(line(simulation, start), 4, 100) > 0.15
 
@@ -68,8 +68,8 @@ def test_a_rule_that_always_alarms_would_be_seen(simulation, monkeypatch):
 @pytest.mark.parametrize("size", [3, 4, 6, 9])
 def test_the_level_is_that_of_an_exponential_tail(size, monkeypatch):
     """Of qualities whose logarithms fall off so, 5% name somebody, were every gap worth a word."""
-    monkeypatch.setattr("cka_widget.result.cell.particle_stats.MIN_GAP", 0)
-    monkeypatch.setattr("cka_widget.result.cell.particle_stats.FLOOR", 1e-300)
+    monkeypatch.setattr("cka_widget.result.particle_stats.MIN_GAP", 0)
+    monkeypatch.setattr("cka_widget.result.particle_stats.FLOOR", 1e-300)
     g, draws = np.random.default_rng(size), 3000
     alarms = 0
     for effects in -5 * g.exponential(size=(draws, size)):
